@@ -1,0 +1,2 @@
+//! The `aehost` binary.
+fn main() {}
