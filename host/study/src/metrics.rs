@@ -1,0 +1,73 @@
+//! Names of the metrics that every study has, apart from those of its evaluators, and the short forms in which people
+//! write them.
+
+use aehost_common::{Direction, Metric};
+
+/// Milliseconds from the prompt to the last token.
+pub const END_TO_END: &str = "latency.e2e_ms";
+/// Largest resident memory of the trial.
+pub const PEAK_MEMORY: &str = "memory.peak_bytes";
+/// Bytes of the weights in the form in which they run.
+pub const WEIGHTS_MEMORY: &str = "memory.weights_bytes";
+/// Bytes of the caches in the study's scenario.
+pub const CACHE_MEMORY: &str = "memory.cache_bytes";
+/// Joules for each generated token.
+pub const ENERGY: &str = "energy.joules_per_token";
+/// Percent of the baseline's accuracy that was lost; computed by the study from the accuracy metric.
+pub const ACCURACY_DROP: &str = "accuracy.drop";
+
+const BUILT_IN: [(&str, &str, Direction); 10] = [
+    ("latency.ttft_ms", "ms", Direction::Minimize),
+    ("latency.tpot_ms", "ms", Direction::Minimize),
+    (END_TO_END, "ms", Direction::Minimize),
+    ("throughput.prefill_tokens_per_s", "tokens/s", Direction::Maximize),
+    ("throughput.decode_tokens_per_s", "tokens/s", Direction::Maximize),
+    (PEAK_MEMORY, "bytes", Direction::Minimize),
+    (WEIGHTS_MEMORY, "bytes", Direction::Minimize),
+    (CACHE_MEMORY, "bytes", Direction::Minimize),
+    (ENERGY, "J", Direction::Minimize),
+    (ACCURACY_DROP, "%", Direction::Minimize),
+];
+
+/// The metrics that every study has: the meter's, and the accuracy drop.
+pub fn built_in() -> Vec<Metric> {
+    BUILT_IN.iter().map(|&(name, unit, direction)| Metric { name: name.into(), unit: unit.into(), direction }).collect()
+}
+
+/// The unit of a built-in metric.
+pub(crate) fn built_in_unit(name: &str) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(n, ..)| *n == name).map(|&(_, unit, _)| unit)
+}
+
+/// The full name of a metric from what people write: `memory.peak` is `memory.peak_bytes`, `accuracy drop` is
+/// `accuracy.drop`. Names that are not built in come back as they are.
+pub fn canonical(words: &str) -> String {
+    let dotted = words.split_whitespace().collect::<Vec<_>>().join(".");
+    let matching = |name: &&str| {
+        **name == dotted
+            || ["_ms", "_bytes", "_tokens_per_s", ".joules_per_token"]
+                .iter()
+                .any(|unit| name.strip_suffix(unit) == Some(dotted.as_str()))
+    };
+    BUILT_IN.iter().map(|(name, ..)| *name).find(matching).map_or_else(|| dotted.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_forms_stand_for_full_names() {
+        for (short, full) in [
+            ("memory.peak", PEAK_MEMORY),
+            ("latency.tpot", "latency.tpot_ms"),
+            ("latency.tpot_ms", "latency.tpot_ms"),
+            ("accuracy drop", ACCURACY_DROP),
+            ("energy", ENERGY),
+            ("throughput.decode", "throughput.decode_tokens_per_s"),
+            ("perplexity.token", "perplexity.token"),
+        ] {
+            assert_eq!(canonical(short), full);
+        }
+    }
+}
