@@ -1,0 +1,413 @@
+//! The configurations that a problem allows, as data that a strategy can sample, vary, cross, compare and count. All
+//! strategies share this: a configuration that comes out of here lies inside the space, honours conditions and conflicts,
+//! and never is the baseline.
+
+use crate::strategy::{Choice, Configuration, TechniqueSpace};
+use crate::{Domain, Parameter, Random, Setting, Value};
+use std::fmt::Write;
+
+/// A problem's techniques, with what can be done to configurations of them.
+#[derive(Debug, Clone)]
+pub struct Space {
+    techniques: Vec<TechniqueSpace>,
+}
+
+impl Parameter {
+    /// Whether its conditions hold among the settings chosen before it.
+    pub fn active(&self, settings: &[Setting]) -> bool {
+        self.active_when.iter().all(|condition| {
+            settings.iter().any(|s| s.name == condition.parameter && condition.values.contains(&s.value))
+        })
+    }
+}
+
+impl Domain {
+    /// Whether `value` is a member.
+    pub fn contains(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Domain::Flag, Value::Flag(_)) => true,
+            (Domain::Integer(r), Value::Integer(v)) => (r.min..=r.max).contains(v) && (v - r.min) % r.step == 0,
+            (Domain::Real(r), Value::Real(v)) => (r.min..=r.max).contains(v),
+            (Domain::Choice(c), value) => c.values.contains(value),
+            _ => false,
+        }
+    }
+
+    /// How many members there are; none for an interval of reals.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Domain::Flag => Some(2),
+            Domain::Integer(r) => Some(((r.max - r.min) / r.step) as u64 + 1),
+            Domain::Real(r) if r.min == r.max => Some(1),
+            Domain::Real(_) => None,
+            Domain::Choice(c) => Some(c.values.len() as u64),
+        }
+    }
+
+    /// The member at a share `at` in [0, 1] of the way from the first to the last, on the domain's own scale.
+    pub fn at(&self, at: f64) -> Value {
+        let at = at.clamp(0.0, 1.0);
+        let slot = |n: u64| ((at * n as f64) as u64).min(n - 1);
+        match self {
+            Domain::Flag => Value::Flag(at >= 0.5),
+            Domain::Integer(r) => {
+                let steps = (r.max - r.min) / r.step;
+                let step = if r.log {
+                    let value = (r.min as f64 * (r.max as f64 / r.min as f64).powf(at)).round() as i64;
+                    ((value - r.min) as f64 / r.step as f64).round() as i64
+                } else {
+                    slot(steps as u64 + 1) as i64
+                };
+                Value::Integer(r.min + step.clamp(0, steps) * r.step)
+            }
+            Domain::Real(r) => {
+                let value = if r.log { r.min * (r.max / r.min).powf(at) } else { r.min + (r.max - r.min) * at };
+                Value::Real(value.clamp(r.min, r.max))
+            }
+            Domain::Choice(c) => c.values[slot(c.values.len() as u64) as usize].clone(),
+        }
+    }
+
+    /// Where a member lies between the first (0) and the last (1); the reverse of [`Domain::at`].
+    pub fn position(&self, value: &Value) -> f64 {
+        let scale = |value: f64, min: f64, max: f64, log: bool| match (max > min, log) {
+            (false, _) => 0.0,
+            (true, true) => (value / min).ln() / (max / min).ln(),
+            (true, false) => (value - min) / (max - min),
+        };
+        match (self, value) {
+            (Domain::Flag, Value::Flag(v)) => f64::from(u8::from(*v)),
+            (Domain::Integer(r), Value::Integer(v)) => scale(*v as f64, r.min as f64, r.max as f64, r.log),
+            (Domain::Real(r), Value::Real(v)) => scale(*v, r.min, r.max, r.log),
+            (Domain::Choice(c), value) if c.values.len() > 1 => {
+                let index = c.values.iter().position(|v| v == value).unwrap_or(0);
+                index as f64 / (c.values.len() - 1) as f64
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// A random member.
+    pub fn sample(&self, random: &mut Random) -> Value {
+        self.at(random.unit())
+    }
+
+    /// Another member, near `value` where neighbours are alike; `value` itself when it is the only one.
+    pub fn neighbour(&self, value: &Value, random: &mut Random) -> Value {
+        match self {
+            Domain::Flag => Value::Flag(value.as_flag() != Some(true)),
+            Domain::Choice(c) if !c.ordered => {
+                let others: Vec<&Value> = c.values.iter().filter(|v| *v != value).collect();
+                if others.is_empty() { value.clone() } else { (*random.pick(&others)).clone() }
+            }
+            Domain::Choice(c) => {
+                let last = c.values.len() as i64 - 1;
+                let at = c.values.iter().position(|v| v == value).unwrap_or(0) as i64;
+                c.values[step_away(at, 0, last, random) as usize].clone()
+            }
+            Domain::Integer(r) if !r.log => {
+                let at = value.as_integer().map_or(0, |v| (v - r.min) / r.step);
+                Value::Integer(r.min + step_away(at, 0, (r.max - r.min) / r.step, random) * r.step)
+            }
+            Domain::Integer(_) | Domain::Real(_) => {
+                for _ in 0..8 {
+                    let next = self.at(self.position(value) + 0.2 * random.normal());
+                    if next != *value {
+                        return next;
+                    }
+                }
+                self.sample(random)
+            }
+        }
+    }
+}
+
+/// Another index of first..=last, a normal step of a fifth of the range away, at least 1.
+fn step_away(at: i64, first: i64, last: i64, random: &mut Random) -> i64 {
+    if first == last {
+        return at;
+    }
+    let spread = 0.2 * (last - first) as f64;
+    let away = (spread * random.normal().abs()).round().max(1.0) as i64;
+    let signed = if random.chance(0.5) { away } else { -away };
+    let next = (at + signed).clamp(first, last);
+    if next != at { next } else { (at - signed).clamp(first, last) }
+}
+
+impl Space {
+    /// The space of a problem's techniques; those of one stage stay together, in the order given.
+    pub fn new(mut techniques: Vec<TechniqueSpace>) -> Self {
+        techniques.sort_by_key(|t| t.stage as u8);
+        Self { techniques }
+    }
+
+    /// The techniques, by stage.
+    pub fn techniques(&self) -> &[TechniqueSpace] {
+        &self.techniques
+    }
+
+    /// How many configurations there are, the baseline included and conflicts not counted out; infinite where an active
+    /// parameter is an interval of reals.
+    pub fn size(&self) -> f64 {
+        self.techniques.iter().map(|t| 1.0 + settings_count(&t.parameters, &mut Vec::new())).product()
+    }
+
+    /// One text for one configuration, whatever the order of its parts.
+    pub fn key(&self, configuration: &[Choice]) -> String {
+        let mut key = String::new();
+        for technique in &self.techniques {
+            let Some(choice) = configuration.iter().find(|c| c.technique == technique.technique) else { continue };
+            let _ = write!(key, "{}(", technique.technique);
+            for parameter in &technique.parameters {
+                if let Some(setting) = choice.settings.iter().find(|s| s.name == parameter.name) {
+                    let _ = write!(key, "{}={:?};", setting.name, setting.value);
+                }
+            }
+            key.push(')');
+        }
+        key
+    }
+
+    /// What is wrong with a configuration, if anything.
+    pub fn check(&self, configuration: &[Choice]) -> Result<(), String> {
+        for (i, choice) in configuration.iter().enumerate() {
+            let name = &choice.technique;
+            let technique = self.technique(name).ok_or_else(|| format!("unknown technique `{name}`"))?;
+            if configuration[..i].iter().any(|c| c.technique == *name) {
+                return Err(format!("`{name}` is on twice"));
+            }
+            if let Some(other) = configuration.iter().find(|c| self.conflict(name, &c.technique)) {
+                return Err(format!("`{name}` conflicts with `{}`", other.technique));
+            }
+            if let Some(tag) = self.missing(technique, configuration) {
+                return Err(format!("`{name}` requires `{tag}`, which nothing provides"));
+            }
+            let mut given = choice.settings.iter();
+            for (i, parameter) in technique.parameters.iter().enumerate() {
+                if parameter.active(&chosen_before(&technique.parameters[..i], &choice.settings)) {
+                    let setting = given.next().filter(|s| s.name == parameter.name);
+                    let setting = setting.ok_or_else(|| format!("`{name}` lacks a setting of `{}`", parameter.name))?;
+                    if !parameter.domain.contains(&setting.value) {
+                        return Err(format!("`{name}`: {} = {} is outside its domain", setting.name, setting.value));
+                    }
+                }
+            }
+            if let Some(stray) = given.next() {
+                return Err(format!("`{name}` has the setting `{}` too many", stray.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A technique alone, its active parameters set by `value`.
+    pub fn choice(&self, technique: &TechniqueSpace, mut value: impl FnMut(&Parameter) -> Value) -> Choice {
+        let mut settings: Vec<Setting> = Vec::with_capacity(technique.parameters.len());
+        for parameter in &technique.parameters {
+            if parameter.active(&settings) {
+                settings.push(Setting { name: parameter.name.clone(), value: value(parameter) });
+            }
+        }
+        Choice { technique: technique.technique.clone(), settings }
+    }
+
+    /// A random configuration: each technique on with probability 1/2, at least one on where the space has one.
+    pub fn sample(&self, random: &mut Random) -> Configuration {
+        for _ in 0..64 {
+            let mut configuration = Configuration::new();
+            for technique in &self.techniques {
+                if random.chance(0.5) {
+                    configuration.push(self.choice(technique, |p| p.domain.sample(random)));
+                }
+            }
+            self.repair(&mut configuration, random);
+            if !configuration.is_empty() {
+                return configuration;
+            }
+        }
+        Configuration::new()
+    }
+
+    /// Makes a configuration lawful: by stage, settings completed where conditions now hold and dropped where they no longer
+    /// do, of two techniques in conflict a random one dropped, and those whose requirements nobody provides.
+    pub fn repair(&self, configuration: &mut Configuration, random: &mut Random) {
+        let mut kept: Configuration = Vec::with_capacity(configuration.len());
+        for technique in &self.techniques {
+            let Some(old) = configuration.iter().find(|c| c.technique == technique.technique) else { continue };
+            kept.push(self.choice(technique, |parameter| {
+                let old = old.settings.iter().find(|s| s.name == parameter.name).map(|s| &s.value);
+                old.filter(|v| parameter.domain.contains(v)).cloned().unwrap_or_else(|| parameter.domain.sample(random))
+            }));
+        }
+        while let Some((a, b)) = self.first_conflict(&kept) {
+            kept.remove(if random.chance(0.5) { a } else { b });
+        }
+        while let Some(lacking) = kept.iter().position(|c| {
+            self.technique(&c.technique).is_some_and(|technique| self.missing(technique, &kept).is_some())
+        }) {
+            kept.remove(lacking);
+        }
+        *configuration = kept;
+    }
+
+    /// A configuration near another: on average one change, of a setting of a technique that is on, or of what is on.
+    pub fn mutate(&self, configuration: &[Choice], random: &mut Random) -> Configuration {
+        let mut next = configuration.to_vec();
+        let settings: usize = next.iter().map(|c| c.settings.len()).sum();
+        let places = (settings + self.techniques.len()).max(1);
+        // One place changes for certain; each other one with probability 1/places.
+        let certain = random.below(places as u64) as usize;
+        let mut place = 0;
+        let mut due = |random: &mut Random| {
+            let due = place == certain || random.chance(1.0 / places as f64);
+            place += 1;
+            due
+        };
+        for choice in &mut next {
+            let Some(technique) = self.technique(&choice.technique) else { continue };
+            for setting in &mut choice.settings {
+                if let Some(parameter) = technique.parameters.iter().find(|p| p.name == setting.name)
+                    && due(random)
+                {
+                    setting.value = parameter.domain.neighbour(&setting.value, random);
+                }
+            }
+        }
+        for technique in &self.techniques {
+            if due(random) {
+                match next.iter().position(|c| c.technique == technique.technique) {
+                    Some(on) => drop(next.remove(on)),
+                    None => next.push(self.choice(technique, |p| p.domain.sample(random))),
+                }
+            }
+        }
+        self.repair(&mut next, random);
+        next
+    }
+
+    /// A child of two configurations. Half of the time whole stages are inherited, so that techniques tuned to one another
+    /// stay together; otherwise each technique is, and where both parents have it each setting.
+    pub fn cross(&self, a: &[Choice], b: &[Choice], random: &mut Random) -> Configuration {
+        let by_stage = random.chance(0.5);
+        let mut child = Configuration::new();
+        let mut from_a = random.chance(0.5);
+        let mut stage = None;
+        for technique in &self.techniques {
+            if !by_stage || stage.is_some_and(|s| s != technique.stage) {
+                from_a = random.chance(0.5);
+            }
+            stage = Some(technique.stage);
+            let of = |parent: &[Choice]| parent.iter().find(|c| c.technique == technique.technique).cloned();
+            let (first, second) = if from_a { (of(a), of(b)) } else { (of(b), of(a)) };
+            let Some(mut choice) = first else { continue };
+            if let (false, Some(second)) = (by_stage, second) {
+                for setting in &mut choice.settings {
+                    if let Some(other) = second.settings.iter().find(|s| s.name == setting.name)
+                        && random.chance(0.5)
+                    {
+                        setting.value = other.value.clone();
+                    }
+                }
+            }
+            child.push(choice);
+        }
+        self.repair(&mut child, random);
+        child
+    }
+
+    /// How different two configurations are, in [0, 1]: the mean over techniques of 1 where one has it and the other has
+    /// not, else of the mean difference of settings (Gower, 1971).
+    pub fn distance(&self, a: &[Choice], b: &[Choice]) -> f64 {
+        let mut sum = 0.0;
+        for technique in &self.techniques {
+            let of = |side: &'_ [Choice]| side.iter().position(|c| c.technique == technique.technique);
+            sum += match (of(a), of(b)) {
+                (None, None) => 0.0,
+                (Some(a_at), Some(b_at)) => {
+                    settings_distance(&technique.parameters, &a[a_at].settings, &b[b_at].settings)
+                }
+                _ => 1.0,
+            };
+        }
+        sum / self.techniques.len().max(1) as f64
+    }
+
+    fn technique(&self, name: &str) -> Option<&TechniqueSpace> {
+        self.techniques.iter().find(|t| t.technique == name)
+    }
+
+    fn conflict(&self, a: &str, b: &str) -> bool {
+        let names = |x: &str, y: &str| self.technique(x).is_some_and(|t| t.conflicts.iter().any(|c| c == y));
+        a != b && (names(a, b) || names(b, a))
+    }
+
+    fn first_conflict(&self, configuration: &[Choice]) -> Option<(usize, usize)> {
+        let pairs = (0..configuration.len()).flat_map(|a| (a + 1..configuration.len()).map(move |b| (a, b)));
+        pairs.into_iter().find(|(a, b)| self.conflict(&configuration[*a].technique, &configuration[*b].technique))
+    }
+
+    /// A tag that `technique` requires and nothing that is on provides.
+    fn missing<'a>(&self, technique: &'a TechniqueSpace, configuration: &[Choice]) -> Option<&'a str> {
+        let provided = |tag: &String| {
+            let on = configuration.iter().filter_map(|c| self.technique(&c.technique));
+            on.filter(|t| t.technique != technique.technique).any(|t| t.provides.contains(tag))
+        };
+        technique.requires.iter().find(|tag| !provided(tag)).map(String::as_str)
+    }
+}
+
+/// Of the settings given, those of `parameters`.
+fn chosen_before(parameters: &[Parameter], settings: &[Setting]) -> Vec<Setting> {
+    settings.iter().filter(|s| parameters.iter().any(|p| p.name == s.name)).cloned().collect()
+}
+
+/// How many ways there are to set the parameters that follow those already set.
+fn settings_count(parameters: &[Parameter], settings: &mut Vec<Setting>) -> f64 {
+    let Some((parameter, rest)) = parameters.split_first() else { return 1.0 };
+    if !parameter.active(settings) {
+        return settings_count(rest, settings);
+    }
+    let size = parameter.domain.size().map_or(f64::INFINITY, |n| n as f64);
+    // Only values that a condition speaks of can change what comes after; the others count alike.
+    let conditions = rest.iter().flat_map(|p| &p.active_when).filter(|c| c.parameter == parameter.name);
+    let mut spoken: Vec<&Value> = conditions.flat_map(|c| &c.values).filter(|v| parameter.domain.contains(v)).collect();
+    spoken.dedup();
+    let mut distinct: Vec<&Value> = Vec::new();
+    for value in spoken {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    let mut count = 0.0;
+    for value in &distinct {
+        settings.push(Setting { name: parameter.name.clone(), value: (*value).clone() });
+        count += settings_count(rest, settings);
+        settings.pop();
+    }
+    let others = size - distinct.len() as f64;
+    if others > 0.0 {
+        count += others * settings_count(rest, settings);
+    }
+    count
+}
+
+fn settings_distance(parameters: &[Parameter], a: &[Setting], b: &[Setting]) -> f64 {
+    let mut sum = 0.0;
+    let mut count = 0.0;
+    for parameter in parameters {
+        let of = |side: &'_ [Setting]| side.iter().position(|s| s.name == parameter.name);
+        let difference = match (of(a), of(b)) {
+            (None, None) => continue,
+            (Some(a_at), Some(b_at)) => {
+                let (a, b) = (&a[a_at].value, &b[b_at].value);
+                match &parameter.domain {
+                    Domain::Choice(c) if !c.ordered => f64::from(u8::from(a != b)),
+                    domain => (domain.position(a) - domain.position(b)).abs(),
+                }
+            }
+            _ => 1.0,
+        };
+        sum += difference;
+        count += 1.0;
+    }
+    if count == 0.0 { 0.0 } else { sum / count }
+}

@@ -1,0 +1,107 @@
+//! Strategies: they propose configurations and learn from results.
+//!
+//! A strategy is a pure function of the problem and the sequence of asks and tells; the host logs both and replays them
+//! after a crash. Randomness comes from [`Random`](crate::Random) with the problem's seed, never from anywhere else.
+
+use crate::bindings::imports::aehost::plugin::feasibility as host;
+use crate::bindings::strategy::exports::aehost::plugin::strategy as exports;
+pub use crate::{
+    Direction, Error, Identity, Parameter, Random, Setting, Settings, Stage, Value, choice, flag, identity, integer,
+    log, real, setting, space::Space,
+};
+pub use exports::{
+    Constraint, Description, MetricValue, Objective, Observation, Outcome, Outlook, Problem, Proposal, TechniqueSpace,
+    TrialId, Violation,
+};
+pub use host::Choice;
+use std::cell::RefCell;
+
+/// Which techniques are on, with their settings, in the order of the problem's space; empty is the baseline.
+pub type Configuration = Vec<Choice>;
+
+/// Proposes configurations and learns from results (ask / tell).
+pub trait Strategy: Sized + 'static {
+    /// Who it is and what its user may set.
+    fn describe() -> Description;
+
+    /// Begins a search. Errors: invalid-input, when the problem or the settings make no sense.
+    fn start(problem: Problem) -> Result<Self, Error>;
+
+    /// Up to `count` proposals, numbered from 1 over the whole search; fewer, or none, when it waits for results or has
+    /// finished. `allowed` tells, without a measurement, whether a configuration can be applied at all.
+    fn ask(&mut self, count: u32, allowed: &impl Feasibility) -> Result<Vec<Proposal>, Error>;
+
+    /// Results of its proposals, and first of all trial 0, the baseline.
+    fn tell(&mut self, observations: Vec<Observation>) -> Result<(), Error>;
+
+    /// What is still to be gained, if it knows.
+    fn outlook(&self) -> Outlook {
+        Outlook { remaining_gain: None, notes: Vec::new() }
+    }
+}
+
+/// Answers whether a configuration is allowed; in tests a closure.
+pub trait Feasibility {
+    /// Metrics that can be computed without running, in bytes. Errors: not-applicable, saying why it is not allowed.
+    fn check(&self, configuration: &[Choice]) -> Result<Vec<(String, f64)>, Error>;
+}
+
+impl<F: Fn(&[Choice]) -> Result<Vec<(String, f64)>, Error>> Feasibility for F {
+    fn check(&self, configuration: &[Choice]) -> Result<Vec<(String, f64)>, Error> {
+        self(configuration)
+    }
+}
+
+impl Description {
+    /// A strategy without parameters that measures everything at full fidelity.
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, parameters: Vec::new(), multi_fidelity: false }
+    }
+
+    /// Adds a parameter that the user of the strategy may set.
+    #[must_use]
+    pub fn parameter(mut self, parameter: impl Into<Parameter>) -> Self {
+        self.parameters.push(parameter.into());
+        self
+    }
+}
+
+struct Host;
+
+impl Feasibility for Host {
+    fn check(&self, configuration: &[Choice]) -> Result<Vec<(String, f64)>, Error> {
+        host::check(configuration)
+    }
+}
+
+/// The exported resource.
+#[doc(hidden)]
+pub struct Optimizer<T>(RefCell<T>);
+
+impl<T: Strategy> exports::Guest for crate::Component<T> {
+    type Optimizer = Optimizer<T>;
+
+    fn describe() -> Description {
+        log::forward_panics();
+        T::describe()
+    }
+}
+
+impl<T: Strategy> exports::GuestOptimizer for Optimizer<T> {
+    fn start(problem: Problem) -> Result<exports::Optimizer, Error> {
+        log::forward_panics();
+        Ok(exports::Optimizer::new(Optimizer(RefCell::new(T::start(problem)?))))
+    }
+
+    fn ask(&self, count: u32) -> Result<Vec<Proposal>, Error> {
+        self.0.borrow_mut().ask(count, &Host)
+    }
+
+    fn tell(&self, observations: Vec<Observation>) -> Result<(), Error> {
+        self.0.borrow_mut().tell(observations)
+    }
+
+    fn outlook(&self) -> Outlook {
+        self.0.borrow().outlook()
+    }
+}
