@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn a_template_with_bad_syntax_is_reported_when_it_is_compiled() {
         let error = render("{% for %}", &[]).unwrap_err();
-        let expected = "model.gguf: compiling the chat template: syntax error: unexpected end of block, expected identifier (line 1)";
+        let expected =
+            "model.gguf: compiling the chat template: syntax error: unexpected end of block, expected in (line 1)";
         assert_eq!(error, expected);
     }
 }

@@ -41,7 +41,11 @@ impl Dataset {
             _ => passages(text),
         };
         if rows.is_empty() {
-            return Err(FormatError::missing(path, "rows", "an evaluation needs at least one: check that the file is whole"));
+            return Err(FormatError::missing(
+                path,
+                "rows",
+                "an evaluation needs at least one: check that the file is whole",
+            ));
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, rows, digest })

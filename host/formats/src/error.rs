@@ -14,7 +14,9 @@ pub enum FormatError {
         source: std::io::Error,
     },
     /// The file ends before something that it announces.
-    #[error("{path}: truncated: {field} needs {needed} bytes at offset {offset}, but the file has {length}; fetch it again")]
+    #[error(
+        "{path}: truncated: {field} needs {needed} bytes at offset {offset}, but the file has {length}; fetch it again"
+    )]
     Truncated {
         /// The file.
         path: String,

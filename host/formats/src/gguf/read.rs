@@ -66,15 +66,14 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|_| FormatError::malformed(self.path, field, "is not UTF-8"))
     }
 
-    /// A number of things that take at least `least` bytes each.
-    fn count(&mut self, field: &str, least: u64) -> Result<u64, FormatError> {
-        let count = self.u64(field)?;
+    /// Refuses a number of things to come that take at least `least` bytes each, when so many cannot come.
+    fn expect(&self, count: u64, field: &str, least: u64) -> Result<(), FormatError> {
         let left = (self.bytes.len() - self.at) as u64;
         if count > left / least {
             let problem = format!("{count} items cannot fit into the {left} bytes that follow");
             return Err(FormatError::malformed(self.path, field, problem));
         }
-        Ok(count)
+        Ok(())
     }
 
     fn kind(&mut self, field: &str) -> Result<Kind, FormatError> {
@@ -99,7 +98,8 @@ impl<'a> Cursor<'a> {
                         "convert the model again with a current llama.cpp",
                     ));
                 }
-                let count = self.count(field, element.size().unwrap_or(8) as u64)?;
+                let count = self.u64(field)?;
+                self.expect(count, field, element.size().unwrap_or(8) as u64)?;
                 match element.size() {
                     Some(size) => {
                         self.take(count * size as u64, field)?;
@@ -132,9 +132,11 @@ impl Header {
             };
             return Err(FormatError::unsupported(path, what, "convert the model to a little-endian GGUF of version 3"));
         }
+        let tensor_count = cursor.u64("tensor count")?;
+        let entry_count = cursor.u64("metadata count")?;
         // A tensor takes at least: name length, dimensions, one dimension, type, offset. A value: key length, type, byte.
-        let tensor_count = cursor.count("tensor count", 32)?;
-        let entry_count = cursor.count("metadata count", 13)?;
+        cursor.expect(tensor_count, "tensor count", 32)?;
+        cursor.expect(entry_count, "metadata count", 13)?;
         let mut header = Header {
             entries: Vec::with_capacity(entry_count as usize),
             index: HashMap::with_capacity(entry_count as usize),
@@ -193,7 +195,10 @@ impl Header {
                 return Err(FormatError::unsupported(path, format!("{field} of ggml type {id}"), remedy));
             };
             let Some(bytes) = encoding.bytes_of(&shape).filter(|_| !shape.contains(&0)) else {
-                return malformed(format!("shape {shape:?} is not possible in {encoding}, whose blocks have {} elements", encoding.block_size()));
+                return malformed(format!(
+                    "shape {shape:?} is not possible in {encoding}, whose blocks have {} elements",
+                    encoding.block_size()
+                ));
             };
             let offset = cursor.u64(&field)?;
             if offset % alignment != 0 {

@@ -44,10 +44,13 @@ impl Tokenizer {
             Err(e) => return Err(FormatError::io(&jinja, e)),
         };
         let template = source
-            .map(|(from, text)| ChatTemplate::new(&from.display().to_string(), &text, bos_token.clone(), eos_token.clone()))
+            .map(|(from, text)| {
+                ChatTemplate::new(&from.display().to_string(), &text, bos_token.clone(), eos_token.clone())
+            })
             .transpose()?;
 
-        let probe = inner.encode_fast("", true).map_err(|e| FormatError::malformed(&path, "tokenizer", e.to_string()))?;
+        let probe =
+            inner.encode_fast("", true).map_err(|e| FormatError::malformed(&path, "tokenizer", e.to_string()))?;
         let adds = Adds::Inner { bos: bos.is_some() && probe.get_ids().first().copied() == bos };
         let ends = Self::collect_ends(&inner, ends);
         Ok(Self { path: path.display().to_string(), inner, bos, eos, ends, adds, template })

@@ -82,9 +82,12 @@ impl Tokenizer {
                 return Err(FormatError::unsupported(path, format!("tokenizer model `{other}`"), remedy));
             }
         };
-        let added = tokens.iter().zip(&kinds).filter(|(text, kind)| [CONTROL, USER_DEFINED].contains(kind) && !text.is_empty());
+        let added =
+            tokens.iter().zip(&kinds).filter(|(text, kind)| [CONTROL, USER_DEFINED].contains(kind) && !text.is_empty());
         let added = added.map(|(text, kind)| AddedToken::from(text.to_string(), *kind == CONTROL).normalized(false));
-        inner.add_tokens(added.collect::<Vec<_>>()).map_err(|e| metadata.malformed("tokenizer.ggml.tokens", e.to_string()))?;
+        inner
+            .add_tokens(added.collect::<Vec<_>>())
+            .map_err(|e| metadata.malformed("tokenizer.ggml.tokens", e.to_string()))?;
 
         let id = |name: &str| metadata.id(&format!("tokenizer.ggml.{name}_token_id"), tokens.len());
         let (bos, eos) = (id("bos")?, id("eos")?);
@@ -106,10 +109,7 @@ fn vocabulary(tokens: &[Cow<'_, str>]) -> Vocab {
 }
 
 /// Byte-level BPE, and whether it begins texts with the beginning-of-text token by default.
-fn byte_level(
-    metadata: &Metadata<'_>,
-    tokens: &[Cow<'_, str>],
-) -> Result<(tokenizers::Tokenizer, bool), FormatError> {
+fn byte_level(metadata: &Metadata<'_>, tokens: &[Cow<'_, str>]) -> Result<(tokenizers::Tokenizer, bool), FormatError> {
     let pre_key = "tokenizer.ggml.pre";
     let name = metadata.header.text(metadata.bytes, pre_key).unwrap_or("default");
     let Some(Rules { splits, compose, whole_words, adds_bos }) = pre::rules(name) else {
@@ -161,7 +161,8 @@ fn sentence_piece(
         let problem = format!("has {} entries for {} tokens", scores.len(), tokens.len());
         return Err(metadata.malformed(scores_key, problem));
     }
-    let unknown = metadata.id("tokenizer.ggml.unknown_token_id", tokens.len())?.map(|id| tokens[id as usize].to_string());
+    let unknown =
+        metadata.id("tokenizer.ggml.unknown_token_id", tokens.len())?.map(|id| tokens[id as usize].to_string());
     let vocabulary = vocabulary(tokens);
     let merges = merges_of_scores(&vocabulary, tokens, kinds, &scores);
     let mut model = BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(true).fuse_unk(true);
@@ -189,8 +190,7 @@ fn sentence_piece(
 /// SentencePiece joins the neighbours whose union has the highest score. The same as a list of merges: every way to cut a
 /// token into two others, in falling order of the token's score.
 fn merges_of_scores(vocabulary: &Vocab, tokens: &[Cow<'_, str>], kinds: &[i64], scores: &[f64]) -> Merges {
-    let mut order: Vec<usize> =
-        (0..tokens.len()).filter(|id| ![CONTROL, UNUSED, BYTE].contains(&kinds[*id])).collect();
+    let mut order: Vec<usize> = (0..tokens.len()).filter(|id| ![CONTROL, UNUSED, BYTE].contains(&kinds[*id])).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     let mut merges = Vec::new();
     for id in order {

@@ -136,7 +136,8 @@ impl Tokenizer {
     /// All tokens that end a generation: those given, and special tokens with a name that says so.
     fn collect_ends(inner: &tokenizers::Tokenizer, given: impl IntoIterator<Item = u32>) -> Vec<u32> {
         let named = inner.get_added_tokens_decoder();
-        let named = named.iter().filter(|(_, t)| t.special && END_TOKENS.contains(&t.content.as_str())).map(|(id, _)| *id);
+        let named =
+            named.iter().filter(|(_, t)| t.special && END_TOKENS.contains(&t.content.as_str())).map(|(id, _)| *id);
         let mut ends: Vec<u32> = given.into_iter().chain(named).collect();
         ends.sort_unstable();
         ends.dedup();

@@ -26,7 +26,9 @@ pub(super) fn rules(name: &str) -> Option<Rules> {
         }
         "smaug-bpe" | "dbrx" => plain(&[LLAMA3]),
         "qwen2" | "deepseek-r1-qwen" => Rules { compose: true, ..plain(&[QWEN2]) },
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" => plain(&[r"\p{N}", GPT2]),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b" => {
+            plain(&[r"\p{N}", GPT2])
+        }
         "gpt-2" | "phi-2" | "mpt" | "olmo" | "gigachat" | "roberta-bpe" => plain(&[GPT2]),
         "default" => plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
         _ => return None,
