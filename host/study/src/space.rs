@@ -1,0 +1,388 @@
+//! The search space: which configurations exist, the one canonical form of each, and its key. Two configurations are the
+//! same exactly when their canonical forms are, so duplicates are found whatever order a strategy writes things in.
+
+use crate::{Choice, Configuration, TechniqueSpace};
+use aehost_common::{DomainError, Parameter, Settings, Value};
+use sha2::{Digest, Sha256};
+
+/// The techniques of a study in the order in which they apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Space {
+    techniques: Vec<TechniqueSpace>,
+}
+
+/// Why a list of techniques is no search space, or a configuration lies outside it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpaceError {
+    /// Two techniques of one id.
+    #[error("technique `{technique}` is there twice: remove one of the two plugins")]
+    Twice {
+        /// The id.
+        technique: String,
+    },
+    /// A parameter's declaration makes no sense.
+    #[error("technique `{technique}`: {source}")]
+    Parameter {
+        /// The technique.
+        technique: String,
+        /// What is wrong.
+        source: DomainError,
+    },
+    /// `after` cannot be honoured.
+    #[error("technique `{technique}` must apply after `{after}`, which {why}")]
+    Order {
+        /// The technique.
+        technique: String,
+        /// What it wants to come after.
+        after: String,
+        /// Why that cannot be.
+        why: String,
+    },
+    /// A technique that is not in the space.
+    #[error("unknown technique `{technique}`; known: {known}")]
+    Unknown {
+        /// The id.
+        technique: String,
+        /// All there are.
+        known: String,
+    },
+    /// A technique is on twice.
+    #[error("technique `{technique}` is chosen twice in one configuration")]
+    Repeated {
+        /// The id.
+        technique: String,
+    },
+    /// Two techniques exclude one another.
+    #[error("techniques `{one}` and `{other}` cannot be on together")]
+    Conflict {
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// A tag that must hold does not.
+    #[error("technique `{technique}` needs `{tag}`, which no technique before it in this configuration provides")]
+    Requires {
+        /// The technique.
+        technique: String,
+        /// The tag.
+        tag: String,
+    },
+}
+
+impl Space {
+    /// Checks the declarations and fixes the order: by stage, then `after`, then `order`, then id.
+    pub fn new(techniques: &[TechniqueSpace]) -> Result<Self, SpaceError> {
+        for (i, technique) in techniques.iter().enumerate() {
+            let id = id(technique);
+            if techniques[..i].iter().any(|t| self::id(t) == id) {
+                return Err(SpaceError::Twice { technique: id.to_owned() });
+            }
+            for (p, parameter) in technique.parameters.iter().enumerate() {
+                parameter
+                    .check(&technique.parameters[..p])
+                    .map_err(|source| SpaceError::Parameter { technique: id.to_owned(), source })?;
+            }
+        }
+        Ok(Self { techniques: ordered(techniques)? })
+    }
+
+    /// The techniques in the order in which they apply.
+    pub fn techniques(&self) -> &[TechniqueSpace] {
+        &self.techniques
+    }
+
+    /// The canonical form: techniques in the order in which they apply, every active parameter set, in declaration order.
+    /// Errors: everything that makes a configuration invalid, naming technique and parameter.
+    pub fn complete(&self, configuration: &Configuration) -> Result<Configuration, SpaceError> {
+        let mut chosen: Vec<(usize, Choice)> = Vec::with_capacity(configuration.0.len());
+        for choice in &configuration.0 {
+            let position = self.position(&choice.technique)?;
+            if chosen.iter().any(|(p, _)| *p == position) {
+                return Err(SpaceError::Repeated { technique: choice.technique.clone() });
+            }
+            let settings = Parameter::complete(&self.techniques[position].parameters, &choice.settings)
+                .map_err(|source| SpaceError::Parameter { technique: choice.technique.clone(), source })?;
+            chosen.push((position, Choice { technique: choice.technique.clone(), settings }));
+        }
+        chosen.sort_by_key(|(position, _)| *position);
+        self.check_combination(&chosen)?;
+        Ok(Configuration(chosen.into_iter().map(|(_, choice)| choice).collect()))
+    }
+
+    /// How many configurations the space holds before conflicts and tags are looked at, the baseline included; none
+    /// where a parameter is a real number, or the count exceeds 64 bits.
+    pub fn grid_size(&self) -> Option<u64> {
+        self.techniques.iter().try_fold(1u64, |size, technique| {
+            let settings = combinations(&technique.parameters, &Settings::default())?;
+            size.checked_mul(settings.checked_add(1)?)
+        })
+    }
+
+    fn position(&self, technique: &str) -> Result<usize, SpaceError> {
+        self.techniques.iter().position(|t| id(t) == technique).ok_or_else(|| SpaceError::Unknown {
+            technique: technique.to_owned(),
+            known: match self.techniques.iter().map(id).collect::<Vec<_>>().join(", ") {
+                known if known.is_empty() => "none".to_owned(),
+                known => known,
+            },
+        })
+    }
+
+    fn check_combination(&self, chosen: &[(usize, Choice)]) -> Result<(), SpaceError> {
+        let mut provided: Vec<&str> = Vec::new();
+        for (i, (position, choice)) in chosen.iter().enumerate() {
+            let description = &self.techniques[*position].description;
+            for (other_position, other) in &chosen[..i] {
+                let other_conflicts = &self.techniques[*other_position].description.conflicts;
+                if description.conflicts.contains(&other.technique) || other_conflicts.contains(&choice.technique) {
+                    return Err(SpaceError::Conflict { one: other.technique.clone(), other: choice.technique.clone() });
+                }
+            }
+            if let Some(tag) = description.requires.iter().find(|tag| !provided.contains(&tag.as_str())) {
+                return Err(SpaceError::Requires { technique: choice.technique.clone(), tag: tag.clone() });
+            }
+            provided.extend(description.provides.iter().map(String::as_str));
+        }
+        Ok(())
+    }
+}
+
+fn id(technique: &TechniqueSpace) -> &str {
+    &technique.description.identity.id
+}
+
+/// Repeatedly takes the first technique, by stage, order and id, all of whose predecessors have been taken.
+fn ordered(techniques: &[TechniqueSpace]) -> Result<Vec<TechniqueSpace>, SpaceError> {
+    let mut waiting: Vec<&TechniqueSpace> = techniques.iter().collect();
+    waiting.sort_by_key(|t| (t.description.stage, t.description.order, id(t)));
+    let mut taken: Vec<TechniqueSpace> = Vec::with_capacity(waiting.len());
+    while let Some(first) = waiting.first() {
+        let stage = first.description.stage;
+        let blocker = |t: &TechniqueSpace| {
+            t.description.after.iter().find(|after| waiting.iter().any(|w| id(w) == after.as_str())).cloned()
+        };
+        let ready = waiting.iter().position(|t| t.description.stage == stage && blocker(t).is_none());
+        let Some(ready) = ready else {
+            let after = blocker(first).expect("a technique that is not ready has a predecessor that still waits");
+            let later = waiting.iter().any(|t| id(t) == after && t.description.stage != stage);
+            let why = if later { "belongs to a later stage" } else { "in turn must apply after it" };
+            return Err(SpaceError::Order { technique: id(first).to_owned(), after, why: why.to_owned() });
+        };
+        taken.push(waiting.remove(ready).clone());
+    }
+    Ok(taken)
+}
+
+/// How many complete settings there are, given those of earlier parameters.
+fn combinations(parameters: &[Parameter], settings: &Settings) -> Option<u64> {
+    let Some((parameter, rest)) = parameters.split_first() else { return Some(1) };
+    if !parameter.active(settings) {
+        return combinations(rest, settings);
+    }
+    let size = parameter.domain.size()?;
+    let mut conditions = rest.iter().flat_map(|p| &p.active_when).filter(|c| c.parameter == parameter.name).peekable();
+    if conditions.peek().is_none() {
+        return size.checked_mul(combinations(rest, settings)?);
+    }
+    // Only the values that conditions name make a difference; all others are alike.
+    let mut named: Vec<&Value> = Vec::new();
+    for value in conditions.flat_map(|c| &c.values) {
+        if parameter.domain.contains(value) && !named.contains(&value) {
+            named.push(value);
+        }
+    }
+    let others = size - named.len() as u64;
+    let with_others = if others > 0 { combinations(rest, settings)? } else { 0 };
+    named.iter().try_fold(others.checked_mul(with_others)?, |sum, value| {
+        let settings = settings.clone().with(&parameter.name, (*value).clone());
+        sum.checked_add(combinations(rest, &settings)?)
+    })
+}
+
+impl Configuration {
+    /// SHA-256 of the JSON form, in hexadecimal. Equal for equal configurations when both are canonical.
+    pub fn key(&self) -> String {
+        let mut canonical = self.clone();
+        for setting in canonical.0.iter_mut().flat_map(|c| &mut c.settings.0) {
+            if let Value::Real(v) = &mut setting.value {
+                *v += 0.0; // -0 and 0 are the same setting
+            }
+        }
+        let json = serde_json::to_vec(&canonical).expect("names and values have a JSON form");
+        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether nothing is on.
+    pub fn is_baseline(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all numbers are finite, so that the configuration has a JSON form that reads back.
+    pub fn is_finite(&self) -> bool {
+        self.0.iter().flat_map(|c| c.settings.iter()).all(|s| match &s.value {
+            Value::Real(v) => v.is_finite(),
+            Value::Reals(v) => v.iter().all(|v| v.is_finite()),
+            _ => true,
+        })
+    }
+}
+
+/// `depth-pruning drop=2 + blocked-quantization format=Q8_0`, or `baseline`.
+impl std::fmt::Display for Configuration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("baseline");
+        }
+        for (i, choice) in self.0.iter().enumerate() {
+            f.write_str(if i > 0 { " + " } else { "" })?;
+            f.write_str(&choice.technique)?;
+            for setting in choice.settings.iter() {
+                write!(f, " {}={}", setting.name, setting.value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{chosen, flag, integer, real, technique, text_choice};
+    use aehost_common::{Condition, Stage};
+    use std::collections::HashSet;
+
+    fn space() -> Space {
+        let mut window = integer("window", 1, 3);
+        window.active_when = vec![Condition { parameter: "mode".into(), values: vec!["window".into()] }];
+        let mut prune = technique("depth-pruning", Stage::Architecture, vec![integer("drop", 1, 4)]);
+        prune.description.conflicts = vec!["slicing".into()];
+        let mut cache = technique("kv-cache", Stage::Inference, vec![text_choice("mode", &["full", "window"]), window]);
+        cache.description.order = 5;
+        let mut tune = technique("lora", Stage::FineTuning, vec![]);
+        tune.description.requires = vec!["quantised-base".into()];
+        Space::new(&[
+            cache,
+            technique("quant", Stage::Inference, vec![text_choice("format", &["Q8_0", "Q4_0"]), flag("importance")]),
+            tune,
+            technique("slicing", Stage::Architecture, vec![]),
+            prune,
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn the_canonical_form_orders_techniques_and_fills_defaults() {
+        let written = Configuration(vec![
+            chosen("kv-cache", &[("mode", "window".into())]),
+            chosen("quant", &[("importance", true.into()), ("format", "Q4_0".into())]),
+            chosen("depth-pruning", &[("drop", 2i64.into())]),
+        ]);
+        let canonical = space().complete(&written).unwrap();
+        assert_eq!(
+            canonical.to_string(),
+            "depth-pruning drop=2 + quant format=Q4_0 importance=on + kv-cache mode=window window=1"
+        );
+        assert_eq!(space().complete(&canonical).unwrap(), canonical);
+        let mut reversed = canonical.clone();
+        reversed.0.reverse();
+        assert_eq!(space().complete(&reversed).unwrap().key(), canonical.key());
+        assert_eq!(Configuration::default().to_string(), "baseline");
+    }
+
+    #[test]
+    fn keys_do_not_change_between_versions() {
+        let configuration = Configuration(vec![chosen("quant", &[("format", "Q4_0".into())])]);
+        let json = r#"[{"technique":"quant","settings":{"format":"Q4_0"}}]"#;
+        assert_eq!(serde_json::to_string(&configuration).unwrap(), json);
+        assert_eq!(configuration.key(), "f521ae23ea5958bd93976c9cf7d5f1a0e35a03c48e165693061d9bc807523dc8");
+        let zero = |v: f64| Configuration(vec![chosen("t", &[("x", v.into())])]).key();
+        assert_eq!(zero(-0.0), zero(0.0));
+    }
+
+    #[test]
+    fn invalid_configurations_are_explained() {
+        let message = |choices: Vec<Choice>| space().complete(&Configuration(choices)).unwrap_err().to_string();
+        assert_eq!(
+            message(vec![chosen("quant", &[("format", "Q9".into())])]),
+            "technique `quant`: format = Q9 is outside its domain, one of Q8_0, Q4_0"
+        );
+        assert_eq!(
+            message(vec![chosen("kv-cache", &[("window", 2i64.into())])]),
+            "technique `kv-cache`: `window` is set although its conditions do not hold"
+        );
+        assert_eq!(
+            message(vec![chosen("magic", &[])]),
+            "unknown technique `magic`; known: depth-pruning, slicing, lora, quant, kv-cache"
+        );
+        assert_eq!(
+            message(vec![chosen("slicing", &[]), chosen("depth-pruning", &[])]),
+            "techniques `depth-pruning` and `slicing` cannot be on together"
+        );
+        assert_eq!(
+            message(vec![chosen("lora", &[]), chosen("quant", &[])]),
+            "technique `lora` needs `quantised-base`, which no technique before it in this configuration provides"
+        );
+        assert_eq!(
+            message(vec![chosen("quant", &[]), chosen("quant", &[])]),
+            "technique `quant` is chosen twice in one configuration"
+        );
+    }
+
+    #[test]
+    fn after_comes_before_order() {
+        let order = |after: &[(&str, &str)]| {
+            let mut list = vec![
+                technique("a", Stage::Inference, vec![]),
+                technique("b", Stage::Inference, vec![]),
+                technique("c", Stage::Architecture, vec![]),
+            ];
+            list[0].description.order = -1;
+            for technique in &mut list {
+                let id = technique.description.identity.id.clone();
+                technique.description.after = after.iter().filter(|a| a.0 == id).map(|a| a.1.to_owned()).collect();
+            }
+            Space::new(&list).map(|s| s.techniques().iter().map(|t| id(t).to_owned()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(order(&[]).unwrap(), "c a b");
+        assert_eq!(order(&[("a", "b")]).unwrap(), "c b a");
+        assert_eq!(order(&[("a", "not-loaded")]).unwrap(), "c a b");
+        assert_eq!(
+            order(&[("a", "b"), ("b", "a")]).unwrap_err().to_string(),
+            "technique `a` must apply after `b`, which in turn must apply after it"
+        );
+        assert_eq!(
+            order(&[("c", "a")]).unwrap_err().to_string(),
+            "technique `c` must apply after `a`, which belongs to a later stage"
+        );
+    }
+
+    #[test]
+    fn declarations_that_make_no_sense_are_refused() {
+        let mut parameter = text_choice("format", &["Q8_0"]);
+        parameter.default = "Q9".into();
+        assert_eq!(
+            Space::new(&[technique("quant", Stage::Inference, vec![parameter])]).unwrap_err().to_string(),
+            "technique `quant`: parameter `format` is malformed: its default Q9 is outside its own domain, one of Q8_0"
+        );
+        let twice = [technique("quant", Stage::Inference, vec![]), technique("quant", Stage::Inference, vec![])];
+        assert_eq!(
+            Space::new(&twice).unwrap_err().to_string(),
+            "technique `quant` is there twice: remove one of the two plugins"
+        );
+    }
+
+    #[test]
+    fn the_grid_counts_every_complete_configuration() {
+        // (4 drops + off)(slicing on, off)(lora on, off)(2 x 2 + off)(full, 3 windows, off)
+        assert_eq!(space().grid_size(), Some(5 * 2 * 2 * 5 * 5));
+        let keys: HashSet<String> = (1..=3)
+            .map(|w| vec![("mode", "window".into()), ("window", Value::Integer(w))])
+            .chain([vec![("mode", "full".into())]])
+            .map(|settings| space().complete(&Configuration(vec![chosen("kv-cache", &settings)])).unwrap().key())
+            .collect();
+        assert_eq!(keys.len(), 4);
+        let continuous = Space::new(&[technique("t", Stage::Inference, vec![real("x", 0.0, 1.0)])]).unwrap();
+        assert_eq!(continuous.grid_size(), None);
+    }
+}
