@@ -182,7 +182,7 @@ fn a_truncated_file_is_reported_with_what_was_cut() {
     );
     assert_eq!(
         refusal(&whole[..whole.len() - 40]),
-        "model.gguf: truncated: tensor `blocked` needs 34 bytes at offset 224, but the file has 248; fetch it again"
+        "model.gguf: truncated: tensor `blocked` needs 34 bytes at offset 256, but the file has 280; fetch it again"
     );
     assert_eq!(
         refusal(b""),
