@@ -20,13 +20,13 @@ fn holder() {
 }
 
 fn start_holder(folder: &Path) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(std::env::current_exe().expect("the path of this test"))
         .args(["--exact", "holder", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        .expect("this test starts again");
+    let lines = BufReader::new(child.stdout.as_mut().expect("a piped output")).lines();
     assert!(lines.map_while(Result::ok).any(|line| line == "held"), "the other process takes the lease");
     child
 }
