@@ -1,0 +1,203 @@
+//! Inner loops on float32 rows, each beside its plain twin. The bodies are written so that the compiler vectorises them,
+//! and compiled twice: for the oldest x86-64, and for AVX2 with FMA, chosen at run time.
+
+/// Compiles a body for AVX2 too, and picks at run time.
+macro_rules! multiversion {
+    ($(#[$doc:meta])* $name:ident, $avx2:ident, $body:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn $avx2($($arg: $ty),*) $(-> $ret)? {
+            $body($($arg),*)
+        }
+
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                // SAFETY: the features were just detected.
+                return unsafe { $avx2($($arg),*) };
+            }
+            $body($($arg),*)
+        }
+    };
+}
+
+const LANES: usize = 16;
+
+/// Sum of products, in plain order; the reference for [`dot`].
+#[cfg(test)]
+pub(crate) fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[inline(always)]
+fn dot_body(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 2 * LANES];
+    let (mut xs, mut ys) = (a.chunks_exact(2 * LANES), b.chunks_exact(2 * LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *s = x.mul_add(*y, *s);
+        }
+    }
+    let tail: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+#[inline(always)]
+fn dot_checked(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "slices of a dot product differ in length");
+    dot_body(a, b)
+}
+
+multiversion!(
+    /// Sum of products of two slices of equal length.
+    dot, dot_avx2, dot_checked(a: &[f32], b: &[f32]) -> f32
+);
+
+/// exp for arguments of at most 0, to about 2e-7 relative: 2^n times a polynomial (Cephes' expf).
+#[inline(always)]
+fn exp_nonpositive(x: f32) -> f32 {
+    let x = if x > -87.0 { x } else { -87.0 };
+    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let p = 1.987_569_1e-4f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let y = p * r * r + r + 1.0;
+    y * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (l, s) in lanes.iter_mut().zip(chunk) {
+            *l = if *s > *l { *s } else { *l };
+        }
+    }
+    chunks.remainder().iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// softmax by its definition; the reference for [`softmax`].
+#[cfg(test)]
+pub(crate) fn softmax_plain(scores: &mut [f32]) {
+    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scores.iter_mut().for_each(|s| *s = (*s - top).exp());
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|s| *s /= sum);
+}
+
+#[inline(always)]
+fn softmax_body(scores: &mut [f32]) {
+    let top = largest(scores);
+    let exponential = |s: f32| if s == f32::NEG_INFINITY { 0.0 } else { exp_nonpositive(s - top) };
+    let mut sums = [0f32; LANES];
+    let mut chunks = scores.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, s) in sums.iter_mut().zip(chunk) {
+            *s = exponential(*s);
+            *sum += *s;
+        }
+    }
+    let mut sum: f32 = sums.iter().sum();
+    for s in chunks.into_remainder() {
+        *s = exponential(*s);
+        sum += *s;
+    }
+    let inverse = 1.0 / sum;
+    scores.iter_mut().for_each(|s| *s *= inverse);
+}
+
+multiversion!(
+    /// softmax in place; scores of negative infinity become 0.
+    softmax, softmax_avx2, softmax_body(scores: &mut [f32])
+);
+
+#[inline(always)]
+fn log_sum_exp_body(row: &[f32]) -> f32 {
+    let top = largest(row);
+    let mut sums = [0f32; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (sum, s) in sums.iter_mut().zip(chunk) {
+            *sum += exp_nonpositive(*s - top);
+        }
+    }
+    let tail: f32 = chunks.remainder().iter().map(|s| exp_nonpositive(*s - top)).sum();
+    top + (sums.iter().sum::<f32>() + tail).ln()
+}
+
+multiversion!(
+    /// ln(sum(exp(row))): what turns a logit into a log-probability.
+    log_sum_exp, log_sum_exp_avx2, log_sum_exp_body(row: &[f32]) -> f32
+);
+
+/// Sum of exp(p - top) * (p - q), the part of the divergence that needs both rows.
+#[inline(always)]
+fn weighted_gap_body(p: &[f32], q: &[f32], log_sum: f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (mut ps, mut qs) = (p.chunks_exact(LANES), q.chunks_exact(LANES));
+    let term = |p: f32, q: f32| exp_nonpositive(p - log_sum) * (p - q);
+    for (p, q) in (&mut ps).zip(&mut qs) {
+        for ((sum, p), q) in sums.iter_mut().zip(p).zip(q) {
+            *sum += term(*p, *q);
+        }
+    }
+    let tail: f32 = ps.remainder().iter().zip(qs.remainder()).map(|(p, q)| term(*p, *q)).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+multiversion!(
+    weighted_gap, weighted_gap_avx2, weighted_gap_body(p: &[f32], q: &[f32], log_sum: f32) -> f32
+);
+
+/// KL(p || q) in nats of the distributions whose logits are given.
+pub(crate) fn divergence(p: &[f32], q: &[f32]) -> f32 {
+    let (log_p, log_q) = (log_sum_exp(p), log_sum_exp(q));
+    (weighted_gap(p, q, log_p) - log_p + log_q).max(0.0)
+}
+
+/// Index of the largest number; the first of equals.
+pub(crate) fn argmax(row: &[f32]) -> usize {
+    let top = largest(row);
+    row.iter().position(|v| *v == top).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_fast_dot_product_equals_the_plain_one(pairs in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..200)) {
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            prop_assert!((dot(&a, &b) - dot_plain(&a, &b)).abs() < 1e-4);
+        }
+
+        #[test]
+        fn the_fast_softmax_equals_the_plain_one(mut scores in prop::collection::vec(-30f32..30.0, 1..100)) {
+            let mut plain = scores.clone();
+            softmax_plain(&mut plain);
+            softmax(&mut scores);
+            for (a, b) in scores.iter().zip(&plain) {
+                prop_assert!((a - b).abs() < 1e-6);
+            }
+        }
+
+        #[test]
+        fn divergence_equals_its_definition(pairs in prop::collection::vec((-8f32..8.0, -8f32..8.0), 1..100)) {
+            let (p, q): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            let normal = |x: &[f32]| -> Vec<f64> {
+                let sum: f64 = x.iter().map(|v| f64::from(*v).exp()).sum();
+                x.iter().map(|v| f64::from(*v).exp() / sum).collect()
+            };
+            let expected: f64 = normal(&p).iter().zip(normal(&q)).map(|(a, b)| a * (a / b).ln()).sum();
+            prop_assert!((f64::from(divergence(&p, &q)) - expected).abs() < 1e-4);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! A weight in memory, in the representation in which it runs, and the linear layer on it.
+//!
+//! One mechanism serves all formats: few rows of activations take a dot product per weight row straight on the blocks;
+//! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel.
+
+use crate::{EngineError, kernels};
+use aehost_formats::Encoding;
+use candle_core::quantized::GgmlType;
+use candle_core::quantized::k_quants::{
+    BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
+};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// From this many activation rows on, decoding a panel once is cheaper than a dot product per row.
+const PANEL_MINIMUM_ROWS: usize = 6;
+/// Weight rows in a panel.
+const PANEL: usize = 128;
+
+trait Blocks: Send + Sync {
+    fn dequantize(&self, first: usize, out: &mut [f32]);
+    /// One product with every row in `rows`.
+    fn matvec(&self, x: &[f32], out: &mut [f32]);
+    fn as_f32(&self) -> Option<&[f32]>;
+    fn raw(&self) -> &[u8];
+}
+
+/// A matrix `[rows, columns]`, row-major, of one encoding.
+pub(crate) struct Stored {
+    encoding: Encoding,
+    rows: usize,
+    columns: usize,
+    blocks: Box<dyn Blocks>,
+}
+
+struct Typed<T> {
+    data: Vec<T>,
+    columns: usize,
+}
+
+/// Marks the plain number types, whose products run in float32.
+trait Element: GgmlType + 'static {
+    const PLAIN: bool;
+}
+macro_rules! elements {
+    ($plain:expr; $($t:ty),*) => { $(impl Element for $t { const PLAIN: bool = $plain; })* };
+}
+elements!(true; f32, f16, bf16);
+elements!(false; BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K);
+
+/// Evaluates an expression with `$t` as the block type of an encoding.
+macro_rules! dispatch {
+    ($encoding:expr, $t:ident => $body:expr) => {
+        match $encoding {
+            Encoding::F32 => { type $t = f32; $body }
+            Encoding::F16 => { type $t = f16; $body }
+            Encoding::BF16 => { type $t = bf16; $body }
+            Encoding::Q4_0 => { type $t = BlockQ4_0; $body }
+            Encoding::Q4_1 => { type $t = BlockQ4_1; $body }
+            Encoding::Q5_0 => { type $t = BlockQ5_0; $body }
+            Encoding::Q5_1 => { type $t = BlockQ5_1; $body }
+            Encoding::Q8_0 => { type $t = BlockQ8_0; $body }
+            Encoding::Q2K => { type $t = BlockQ2K; $body }
+            Encoding::Q3K => { type $t = BlockQ3K; $body }
+            Encoding::Q4K => { type $t = BlockQ4K; $body }
+            Encoding::Q5K => { type $t = BlockQ5K; $body }
+            Encoding::Q6K => { type $t = BlockQ6K; $body }
+            other => return Err(EngineError::Unsupported(format!("the engine does not run {} weights", other.name()))),
+        }
+    };
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with a scratch of this thread, at least `len` long.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with(|cell| {
+        // Taken out for the call, so that a nested call gets a scratch of its own.
+        let mut scratch = cell.take();
+        if scratch.len() < len {
+            scratch.resize(len, 0.0);
+        }
+        let result = f(&mut scratch[..len]);
+        cell.replace(scratch);
+        result
+    })
+}
+
+/// How many weight rows one task of a matrix-vector product takes.
+fn rows_per_task(rows: usize) -> usize {
+    rows.div_ceil(rayon::current_num_threads() * 2).next_multiple_of(16)
+}
+
+impl<T: Element> Blocks for Typed<T> {
+    fn dequantize(&self, first: usize, out: &mut [f32]) {
+        let from = first * self.columns / T::BLCK_SIZE;
+        T::to_float(&self.data[from..from + out.len() / T::BLCK_SIZE], out);
+    }
+
+    fn matvec(&self, x: &[f32], out: &mut [f32]) {
+        let task = rows_per_task(out.len());
+        let row_blocks = self.columns / T::BLCK_SIZE;
+        if T::PLAIN {
+            out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
+                with_scratch(self.columns, |row| {
+                    for (j, y) in out.iter_mut().enumerate() {
+                        let at = (i * task + j) * self.columns;
+                        T::to_float(&self.data[at..at + self.columns], row);
+                        *y = kernels::dot(row, x);
+                    }
+                });
+            });
+            return;
+        }
+        let mut activation = vec![T::VecDotType::zeros(); self.columns / T::VecDotType::BLCK_SIZE];
+        T::VecDotType::from_float(x, &mut activation);
+        let row = |r: usize| &self.data[r * row_blocks..(r + 1) * row_blocks];
+        out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
+            let base = i * task;
+            for (j, four) in out.chunks_mut(4).enumerate() {
+                let r = base + j * 4;
+                if let [a, b, c, d] = four {
+                    (*a, *b, *c, *d) =
+                        T::vec_dot_4(self.columns, row(r), row(r + 1), row(r + 2), row(r + 3), &activation);
+                } else {
+                    for (l, y) in four.iter_mut().enumerate() {
+                        *y = T::vec_dot(self.columns, row(r + l), &activation);
+                    }
+                }
+            }
+        });
+    }
+
+    fn as_f32(&self) -> Option<&[f32]> {
+        (&self.data as &dyn std::any::Any).downcast_ref::<Vec<f32>>().map(Vec::as_slice)
+    }
+
+    fn raw(&self) -> &[u8] {
+        // SAFETY: block types are plain old data without padding, as ggml defines them.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), std::mem::size_of_val(self.data.as_slice())) }
+    }
+}
+
+impl Stored {
+    fn check(encoding: Encoding, rows: usize, columns: usize) -> Result<usize, EngineError> {
+        encoding.bytes_of(&[rows, columns]).ok_or_else(|| {
+            EngineError::Unsupported(format!(
+                "{} needs rows that are a multiple of {} long; these have {columns} elements",
+                encoding.name(),
+                encoding.block_size()
+            ))
+        })
+    }
+
+    /// Copies the bytes of a checkpoint or a plugin.
+    pub fn from_bytes(encoding: Encoding, bytes: &[u8], rows: usize, columns: usize) -> Result<Self, EngineError> {
+        let expected = Self::check(encoding, rows, columns)?;
+        if bytes.len() != expected {
+            return Err(EngineError::Invalid(format!(
+                "{} [{rows}, {columns}] takes {expected} bytes, found {}",
+                encoding.name(),
+                bytes.len()
+            )));
+        }
+        let blocks = dispatch!(encoding, T => {
+            let mut data = vec![<T as GgmlType>::zeros(); rows * columns / T::BLCK_SIZE];
+            assert_eq!(std::mem::size_of_val(data.as_slice()), bytes.len(), "block layout differs from ggml's");
+            // SAFETY: the sizes were just compared, and any bytes are valid block types (plain old data).
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.as_mut_ptr().cast::<u8>(), bytes.len()) };
+            Box::new(Typed { data, columns }) as Box<dyn Blocks>
+        });
+        Ok(Self { encoding, rows, columns, blocks })
+    }
+
+    /// Encodes float32 numbers, rows in parallel.
+    pub fn from_floats(encoding: Encoding, values: &[f32], rows: usize, columns: usize) -> Result<Self, EngineError> {
+        Self::check(encoding, rows, columns)?;
+        assert_eq!(values.len(), rows * columns, "a matrix must have rows x columns elements");
+        let blocks = dispatch!(encoding, T => {
+            let row_blocks = columns / T::BLCK_SIZE;
+            let mut data = vec![<T as GgmlType>::zeros(); rows * row_blocks];
+            data.par_chunks_mut(row_blocks.max(1))
+                .zip(values.par_chunks(columns.max(1)))
+                .for_each(|(blocks, row)| T::from_float(row, blocks));
+            Box::new(Typed { data, columns }) as Box<dyn Blocks>
+        });
+        Ok(Self { encoding, rows, columns, blocks })
+    }
+
+    /// Encodes float32 numbers so that the squared error weighted by the columns' `importance` is small.
+    pub fn from_floats_weighted(
+        encoding: Encoding,
+        values: &[f32],
+        rows: usize,
+        columns: usize,
+        importance: &[f32],
+    ) -> Result<Self, EngineError> {
+        let expected = Self::check(encoding, rows, columns)?;
+        if importance.len() != columns {
+            return Err(EngineError::Invalid(format!(
+                "importance has {} elements, expected one for each of the {columns} columns",
+                importance.len()
+            )));
+        }
+        if crate::importance::encodes(encoding) {
+            let parts: Vec<Vec<u8>> = values
+                .par_chunks(columns * 64)
+                .map(|rows| {
+                    let mut bytes = Vec::with_capacity(rows.len() * encoding.block_bytes() / encoding.block_size());
+                    for row in rows.chunks_exact(columns) {
+                        crate::importance::encode(encoding, row, importance, &mut bytes);
+                    }
+                    bytes
+                })
+                .collect();
+            let mut bytes = Vec::with_capacity(expected);
+            parts.iter().for_each(|p| bytes.extend_from_slice(p));
+            return Self::from_bytes(encoding, &bytes, rows, columns);
+        }
+        let blocks = match encoding {
+            Encoding::Q2K | Encoding::Q3K | Encoding::Q4K | Encoding::Q5K | Encoding::Q6K => dispatch!(encoding, T => {
+                let row_blocks = columns / T::BLCK_SIZE;
+                let mut data = vec![<T as GgmlType>::zeros(); rows * row_blocks];
+                data.par_chunks_mut(row_blocks.max(1))
+                    .zip(values.par_chunks(columns.max(1)))
+                    .for_each(|(blocks, row)| T::from_float_imatrix(row, blocks, importance, columns));
+                Box::new(Typed { data, columns }) as Box<dyn Blocks>
+            }),
+            _ => return Self::from_floats(encoding, values, rows, columns),
+        };
+        Ok(Self { encoding, rows, columns, blocks })
+    }
+
+    /// How the numbers are stored.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// A copy of the bytes.
+    #[cfg(test)]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.raw().to_vec()
+    }
+
+    /// The bytes as ggml lays them out.
+    pub fn raw(&self) -> &[u8] {
+        self.blocks.raw()
+    }
+
+    /// Rows as float32, `out` being `rows.len() * columns` long.
+    pub fn dequantize(&self, rows: Range<usize>, out: &mut [f32]) {
+        assert_eq!(out.len(), rows.len() * self.columns, "the output must hold the rows");
+        self.blocks.dequantize(rows.start, out);
+    }
+
+    /// y = x W', with x `[m, columns]` and y `[m, rows]`, both row-major.
+    pub fn linear(&self, x: &[f32], y: &mut [f32]) {
+        let m = x.len() / self.columns.max(1);
+        assert_eq!(x.len(), m * self.columns, "activations must have the weight's columns");
+        assert_eq!(y.len(), m * self.rows, "the output must have the weight's rows");
+        if m < PANEL_MINIMUM_ROWS {
+            for (x, y) in x.chunks_exact(self.columns).zip(y.chunks_exact_mut(self.rows)) {
+                self.blocks.matvec(x, y);
+            }
+            return;
+        }
+        let (k, n) = (self.columns, self.rows);
+        let out = SendPointer(y.as_mut_ptr());
+        (0..n.div_ceil(PANEL)).into_par_iter().for_each(|panel| {
+            let first = panel * PANEL;
+            let count = PANEL.min(n - first);
+            let product = |weights: &[f32]| {
+                debug_assert_eq!(weights.len(), count * k);
+                // SAFETY: x holds m x k and weights count x k floats; the panel writes columns first..first + count of
+                // each of the m output rows, and no other panel writes them.
+                unsafe {
+                    gemm::gemm(
+                        m, count, k,
+                        out.get().add(first), 1, n as isize, false,
+                        x.as_ptr(), 1, k as isize,
+                        weights.as_ptr(), k as isize, 1,
+                        0f32, 1f32, false, false, false, gemm::Parallelism::None,
+                    );
+                }
+            };
+            match self.blocks.as_f32() {
+                Some(all) => product(&all[first * k..(first + count) * k]),
+                None => with_scratch(count * k, |scratch| {
+                    self.blocks.dequantize(first, scratch);
+                    product(scratch);
+                }),
+            }
+        });
+    }
+}
+
+/// A pointer that threads may share; its users write disjoint elements.
+#[derive(Clone, Copy)]
+pub(crate) struct SendPointer(pub *mut f32);
+// SAFETY: the pointer is only dereferenced in the blocks that state why their writes are disjoint.
+unsafe impl Send for SendPointer {}
+// SAFETY: as above.
+unsafe impl Sync for SendPointer {}
+impl SendPointer {
+    pub fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_format_multiplies_as_its_decoded_numbers_do() {
+        let (rows, columns) = (133, 256);
+        let weights = numbers(rows * columns, 1);
+        let formats = [Encoding::F32, Encoding::F16, Encoding::BF16].into_iter().chain(crate::representation::BLOCKED);
+        for encoding in formats {
+            let stored = Stored::from_floats(encoding, &weights, rows, columns).unwrap();
+            let mut decoded = vec![0f32; rows * columns];
+            stored.dequantize(0..rows, &mut decoded);
+            for m in [1, 3, 17] {
+                let x = numbers(m * columns, 2);
+                let mut y = vec![0f32; m * rows];
+                stored.linear(&x, &mut y);
+                for (i, y) in y.iter().enumerate() {
+                    let (r, w) = (i / rows, i % rows);
+                    let expected =
+                        kernels::dot_plain(&x[r * columns..(r + 1) * columns], &decoded[w * columns..(w + 1) * columns]);
+                    // Few rows run on activations rounded to 8 bits.
+                    let tolerance = if m < PANEL_MINIMUM_ROWS && encoding.is_blocked() { 0.05 } else { 1e-3 };
+                    assert!((y - expected).abs() < tolerance, "{} m={m}: {y} is not {expected}", encoding.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_survive_a_round_trip() {
+        let stored = Stored::from_floats(Encoding::Q4_0, &numbers(64 * 32, 3), 32, 64).unwrap();
+        let again = Stored::from_bytes(Encoding::Q4_0, stored.raw(), 32, 64).unwrap();
+        assert_eq!(stored.raw(), again.raw());
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_the_block_are_refused() {
+        let error = Stored::from_floats(Encoding::Q4K, &numbers(576, 4), 1, 576).err().unwrap().to_string();
+        assert_eq!(error, "Q4_K needs rows that are a multiple of 256 long; these have 576 elements");
+    }
+}

@@ -1,0 +1,314 @@
+//! Weights of a variant: what they are made of and how they are to be stored. Binding, encoding and copying only describe;
+//! numbers are computed when a model is made ready, and models that are alive at once share what they have in common.
+
+use crate::stored::Stored;
+use crate::{EngineError, FloatType, Representation};
+use aehost_common::{Setting, Value};
+use aehost_formats::Checkpoint;
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+
+/// A tensor of the checkpoint and steps on it, in order: rows (integers: start, count), transpose (flag), reshape
+/// (integers), permute (integers: axes).
+#[derive(Debug, Clone)]
+pub struct BoundTensor {
+    /// Its name in the checkpoint.
+    pub tensor: String,
+    /// What is done to it.
+    pub steps: Vec<Setting>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Checkpoint { sources: Vec<BoundTensor>, join: String },
+    Values(Vec<f32>),
+    Bytes(Vec<u8>),
+    /// Another weight, to be stored in another form.
+    Recoded { from: Weight, importance: Option<Vec<f32>> },
+}
+
+/// One weight of a variant.
+#[derive(Debug, Clone)]
+pub(crate) struct Weight {
+    /// Row-major.
+    pub shape: Vec<usize>,
+    /// How it is stored when it runs.
+    pub form: Representation,
+    /// Equal keys, equal numbers in equal form.
+    pub key: String,
+    content: Arc<Content>,
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Float32 numbers as bytes, for hashing.
+fn float_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Rows and columns; a vector is one row.
+fn matrix(shape: &[usize]) -> (usize, usize) {
+    let columns = shape.last().copied().unwrap_or(1);
+    (shape.iter().rev().skip(1).product(), columns)
+}
+
+impl Weight {
+    /// Binds tensors of the checkpoint. Matrices take the reference type (none: as stored in the file), vectors float32.
+    pub fn bind(
+        checkpoint: &Checkpoint,
+        sources: Vec<BoundTensor>,
+        join: &str,
+        reference: Option<FloatType>,
+    ) -> Result<Self, EngineError> {
+        if !["single", "concat", "stack"].contains(&join) || sources.is_empty() || (join == "single" && sources.len() > 1) {
+            return Err(EngineError::Invalid(format!(
+                "{} sources cannot be joined by `{join}`: use single (one source), concat or stack",
+                sources.len()
+            )));
+        }
+        let mut shapes = Vec::with_capacity(sources.len());
+        for source in &sources {
+            let info = checkpoint.tensor(&source.tensor)?;
+            shapes.push(source.steps.iter().try_fold(info.shape.clone(), |shape, step| shape_after(&shape, step))?);
+        }
+        let mut shape = shapes[0].clone();
+        if join == "concat" {
+            if shapes.iter().any(|s| s.len() != shape.len() || s[1..] != shape[1..]) || shape.is_empty() {
+                return Err(EngineError::Invalid(format!("tensors of shapes {shapes:?} cannot be concatenated")));
+            }
+            shape[0] = shapes.iter().map(|s| s[0]).sum();
+        } else if join == "stack" {
+            if shapes.iter().any(|s| *s != shape) {
+                return Err(EngineError::Invalid(format!("tensors of shapes {shapes:?} cannot be stacked")));
+            }
+            shape.insert(0, shapes.len());
+        }
+        let form = match (shape.len(), reference) {
+            (0 | 1, _) => Representation::Dense(FloatType::F32),
+            (_, Some(ty)) => Representation::Dense(ty),
+            (_, None) => as_stored(checkpoint, &sources)?,
+        };
+        let described = format!("{}|{sources:?}|{join}|{form:?}", checkpoint.path().display());
+        Ok(Self { shape, form, key: digest(&[described.as_bytes()]), content: Arc::new(Content::Checkpoint { sources, join: join.into() }) })
+    }
+
+    /// Numbers of a plugin.
+    pub fn values(values: Vec<f32>, shape: Vec<usize>, ty: FloatType) -> Self {
+        let key = digest(&[b"values", ty.name().as_bytes(), format!("{shape:?}").as_bytes(), &float_bytes(&values)]);
+        Self { shape, form: Representation::Dense(ty), key, content: Arc::new(Content::Values(values)) }
+    }
+
+    /// Bytes that a plugin encoded.
+    pub fn bytes(bytes: Vec<u8>, shape: Vec<usize>, form: Representation) -> Result<Self, EngineError> {
+        let expected = form.bytes(&shape);
+        if expected != Some(bytes.len() as u64) {
+            let takes = expected.map_or("cannot be stored: its rows are no multiple of the block".into(), |b| format!("takes {b} bytes"));
+            return Err(EngineError::Invalid(format!("{form} {shape:?} {takes}, found {} bytes", bytes.len())));
+        }
+        let key = digest(&[b"bytes", form.encoding().name().as_bytes(), format!("{shape:?}").as_bytes(), &bytes]);
+        Ok(Self { shape, form, key, content: Arc::new(Content::Bytes(bytes)) })
+    }
+
+    /// The same weight in another form.
+    pub fn recoded(&self, form: Representation, importance: Option<Vec<f32>>) -> Result<Self, EngineError> {
+        if form.bytes(&self.shape).is_none() {
+            return Err(EngineError::Unsupported(format!(
+                "{form} needs rows that are a multiple of {} long; these have {} elements",
+                form.encoding().block_size(),
+                matrix(&self.shape).1
+            )));
+        }
+        if let Some(found) = importance.as_ref().map(Vec::len).filter(|n| *n != matrix(&self.shape).1) {
+            return Err(EngineError::Invalid(format!(
+                "importance has {found} elements, expected one for each of the {} columns",
+                matrix(&self.shape).1
+            )));
+        }
+        if form == self.form {
+            return Ok(self.clone());
+        }
+        let weights = importance.as_deref().map(float_bytes).unwrap_or_default();
+        let key = digest(&[self.key.as_bytes(), form.encoding().name().as_bytes(), &weights]);
+        let content = Content::Recoded { from: self.clone(), importance };
+        Ok(Self { shape: self.shape.clone(), form, key, content: Arc::new(content) })
+    }
+
+    /// Bytes in memory.
+    pub fn size(&self) -> u64 {
+        self.form.bytes(&self.shape).unwrap_or(0)
+    }
+
+    /// The numbers, as the stored form represents them.
+    pub fn floats(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, EngineError> {
+        match (self.content.as_ref(), self.form) {
+            (Content::Checkpoint { sources, join }, form) => {
+                let mut values = read_sources(checkpoint, sources, join)?;
+                if let Representation::Dense(ty) = form {
+                    round(&mut values, ty);
+                }
+                Ok(values)
+            }
+            (Content::Values(values), Representation::Dense(ty)) => {
+                let mut values = values.clone();
+                round(&mut values, ty);
+                Ok(values)
+            }
+            _ => {
+                let stored = self.stored(checkpoint)?;
+                let mut values = vec![0f32; self.shape.iter().product()];
+                stored.dequantize(0..stored.shape().0, &mut values);
+                Ok(values)
+            }
+        }
+    }
+
+    /// The weight as it runs.
+    pub fn stored(&self, checkpoint: &Checkpoint) -> Result<Stored, EngineError> {
+        let (rows, columns) = matrix(&self.shape);
+        let encoding = self.form.encoding();
+        match self.content.as_ref() {
+            Content::Bytes(bytes) => Stored::from_bytes(encoding, bytes, rows, columns),
+            Content::Recoded { from, importance: Some(importance) } => {
+                Stored::from_floats_weighted(encoding, &from.floats(checkpoint)?, rows, columns, importance)
+            }
+            Content::Recoded { from, importance: None } => {
+                Stored::from_floats(encoding, &from.floats(checkpoint)?, rows, columns)
+            }
+            Content::Values(values) => Stored::from_floats(encoding, values, rows, columns),
+            Content::Checkpoint { sources, join } => {
+                if let [source] = sources.as_slice() {
+                    let info = checkpoint.tensor(&source.tensor)?;
+                    if source.steps.is_empty() && info.encoding == encoding {
+                        return Stored::from_bytes(encoding, checkpoint.bytes(info), rows, columns);
+                    }
+                }
+                Stored::from_floats(encoding, &read_sources(checkpoint, sources, join)?, rows, columns)
+            }
+        }
+    }
+}
+
+/// The form in which a checkpoint keeps the weight, where the engine runs it; float16 otherwise.
+fn as_stored(checkpoint: &Checkpoint, sources: &[BoundTensor]) -> Result<Representation, EngineError> {
+    let encoding = checkpoint.tensor(&sources[0].tensor)?.encoding;
+    let plain = sources.len() == 1 && sources[0].steps.is_empty();
+    let float = [FloatType::F32, FloatType::F16, FloatType::BF16].into_iter().find(|t| t.encoding() == encoding);
+    Ok(match float {
+        Some(ty) => Representation::Dense(ty),
+        None if plain && crate::representation::BLOCKED.contains(&encoding) => Representation::Blocked(encoding),
+        None => Representation::Dense(FloatType::F16),
+    })
+}
+
+fn round(values: &mut [f32], ty: FloatType) {
+    match ty {
+        FloatType::F32 => {}
+        FloatType::F16 => values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32()),
+        FloatType::BF16 => values.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
+    }
+}
+
+fn usizes(step: &Setting, count: Option<usize>) -> Result<Vec<usize>, EngineError> {
+    let numbers: Option<Vec<usize>> =
+        step.value.as_integers().and_then(|v| v.iter().map(|n| usize::try_from(*n).ok()).collect());
+    numbers.filter(|n| count.is_none_or(|c| c == n.len())).ok_or_else(|| {
+        EngineError::Invalid(format!("step `{}` = {} needs whole numbers of at least 0", step.name, step.value))
+    })
+}
+
+fn shape_after(shape: &[usize], step: &Setting) -> Result<Vec<usize>, EngineError> {
+    let wrong = || EngineError::Invalid(format!("step `{}` = {} does not fit shape {shape:?}", step.name, step.value));
+    match step.name.as_str() {
+        "rows" => {
+            let n = usizes(step, Some(2))?;
+            let rows = *shape.first().ok_or_else(wrong)?;
+            if n[0].checked_add(n[1]).is_none_or(|end| end > rows) {
+                return Err(wrong());
+            }
+            Ok(std::iter::once(n[1]).chain(shape[1..].iter().copied()).collect())
+        }
+        "transpose" if shape.len() == 2 => Ok(vec![shape[1], shape[0]]),
+        "reshape" => {
+            let new = usizes(step, None)?;
+            let product = new.iter().try_fold(1usize, |p, d| p.checked_mul(*d));
+            if product == Some(shape.iter().product()) { Ok(new) } else { Err(wrong()) }
+        }
+        "permute" => {
+            let axes = usizes(step, Some(shape.len()))?;
+            let mut sorted = axes.clone();
+            sorted.sort_unstable();
+            if sorted.iter().enumerate().any(|(i, a)| i != *a) {
+                return Err(wrong());
+            }
+            Ok(axes.iter().map(|a| shape[*a]).collect())
+        }
+        _ => Err(EngineError::Invalid(format!(
+            "step `{}` is unknown or does not fit shape {shape:?}; known: rows, transpose, reshape, permute",
+            step.name
+        ))),
+    }
+}
+
+fn read_sources(checkpoint: &Checkpoint, sources: &[BoundTensor], join: &str) -> Result<Vec<f32>, EngineError> {
+    let mut parts = Vec::with_capacity(sources.len());
+    for source in sources {
+        let info = checkpoint.tensor(&source.tensor)?;
+        let (rows, columns) = matrix(&info.shape);
+        let stored = Stored::from_bytes(info.encoding, checkpoint.bytes(info), rows, columns)
+            .map_err(|e| EngineError::Unsupported(format!("tensor `{}`: {e}", source.tensor)))?;
+        let mut values = vec![0f32; rows * columns];
+        stored.dequantize(0..rows, &mut values);
+        if source.steps.is_empty() && sources.len() == 1 {
+            return Ok(values);
+        }
+        let mut tensor = Tensor::from_vec(values, info.shape.clone(), &Device::Cpu)?;
+        for step in &source.steps {
+            let shape = shape_after(tensor.dims(), step)?;
+            tensor = match (step.name.as_str(), &step.value) {
+                ("rows", _) => {
+                    let n = usizes(step, Some(2))?;
+                    tensor.narrow(0, n[0], n[1])?
+                }
+                ("transpose", Value::Flag(false)) => tensor,
+                ("transpose", _) => tensor.t()?,
+                ("permute", _) => tensor.permute(usizes(step, None)?)?,
+                _ => tensor.reshape(shape)?,
+            };
+        }
+        parts.push(tensor.contiguous()?);
+    }
+    let joined = match join {
+        "stack" => Tensor::stack(&parts, 0)?,
+        _ => Tensor::cat(&parts, 0)?,
+    };
+    Ok(joined.flatten_all()?.to_vec1()?)
+}
+
+/// Weights in memory by key, so that models alive at the same time share them; it keeps nothing alive itself.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<HashMap<String, Weak<Stored>>>);
+
+impl Pool {
+    /// The weight as it runs: shared if another model has it, else made.
+    pub fn get(&self, weight: &Weight, checkpoint: &Checkpoint) -> Result<Arc<Stored>, EngineError> {
+        let lock = || self.0.lock().expect("no panic happens while the pool is locked");
+        if let Some(shared) = lock().get(&weight.key).and_then(Weak::upgrade) {
+            return Ok(shared);
+        }
+        let stored = Arc::new(weight.stored(checkpoint)?);
+        let mut map = lock();
+        map.retain(|_, weak| weak.strong_count() > 0);
+        map.insert(weight.key.clone(), Arc::downgrade(&stored));
+        Ok(stored)
+    }
+}
