@@ -43,17 +43,23 @@ mod parameter;
 mod random;
 mod value;
 
+pub mod evaluator;
+pub mod family;
 pub mod space;
 pub mod strategy;
+pub mod technique;
 
 pub use bindings::imports::aehost::plugin::common::{
     Condition, Direction, Domain, Error, Fact, Identity, Parameter, Setting, Stage, Value,
 };
+pub use evaluator::Evaluator;
 #[doc(hidden)]
 pub use export::Component;
+pub use family::Family;
 pub use parameter::{Builder as ParameterBuilder, choice, flag, integer, real};
 pub use random::Random;
 pub use strategy::Strategy;
+pub use technique::Technique;
 pub use value::{Facts, Settings, setting};
 
 /// The [`Identity`] of a plugin: its id, one sentence about it and, when there is one, the paper or specification that it

@@ -1,0 +1,126 @@
+//! Layers as the graph shows them: nodes of one layer number, with the one value that enters and the one that leaves.
+
+use aehost_sdk::technique::{Error, Filter, Model, Node, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A layer between two states of the residual stream.
+#[derive(Debug, PartialEq)]
+pub struct Layer {
+    pub number: u32,
+    pub input: ValueId,
+    pub output: ValueId,
+}
+
+/// The layers of the function `decode`, in order. Errors: not-applicable when a layer has more than one way in or out.
+pub fn find(model: &Model) -> Result<Vec<Layer>, Error> {
+    let nodes = model.nodes(&Filter { function: Some("decode".into()), ..Filter::all() });
+    let outputs: Vec<ValueId> = model.outputs("decode")?.iter().map(|port| port.value).collect();
+    from_nodes(&nodes, &outputs)
+}
+
+/// The same from the function's nodes in topological order and its outputs.
+fn from_nodes(nodes: &[Node], outputs: &[ValueId]) -> Result<Vec<Layer>, Error> {
+    // Who makes a value; inputs of the function (token ids, positions) and weights are nobody's.
+    let made: BTreeMap<ValueId, Option<u32>> = nodes
+        .iter()
+        .filter(|node| node.spec.op != "parameter")
+        .flat_map(|node| node.outputs.iter().map(|value| (*value, node.spec.layer)))
+        .collect();
+    let mut entering: BTreeMap<u32, BTreeSet<ValueId>> = BTreeMap::new();
+    let mut leaving: BTreeMap<u32, BTreeSet<ValueId>> = BTreeMap::new();
+    for node in nodes {
+        for value in &node.spec.inputs {
+            let Some(maker) = made.get(value).filter(|maker| **maker != node.spec.layer) else { continue };
+            if let Some(layer) = node.spec.layer {
+                entering.entry(layer).or_default().insert(*value);
+            }
+            if let Some(layer) = maker {
+                leaving.entry(*layer).or_default().insert(*value);
+            }
+        }
+    }
+    for value in outputs {
+        if let Some(Some(layer)) = made.get(value) {
+            leaving.entry(*layer).or_default().insert(*value);
+        }
+    }
+    let numbers: BTreeSet<u32> = nodes.iter().filter_map(|node| node.spec.layer).collect();
+    numbers
+        .into_iter()
+        .map(|number| {
+            let only = |values: Option<&BTreeSet<ValueId>>, way: &str| {
+                let count = values.map_or(0, BTreeSet::len);
+                let value = values.and_then(|values| values.first().copied()).filter(|_| count == 1);
+                let message = format!("{count} values {way} layer {number} instead of one: it cannot be dropped");
+                value.ok_or_else(|| Error::not_applicable(message))
+            };
+            let input = only(entering.get(&number), "enter")?;
+            Ok(Layer { number, input, output: only(leaving.get(&number), "leave")? })
+        })
+        .collect()
+}
+
+/// Indices of the `count` layers with the highest cosine, which is the least influence, ascending; the earlier of equals.
+pub fn least_influential(cosines: &[f64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cosines.len()).collect();
+    order.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]));
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_sdk::technique::Spec;
+
+    fn node(id: u32, layer: Option<u32>, op: &str, inputs: &[ValueId]) -> Node {
+        let spec = Spec {
+            function: "decode".into(),
+            name: format!("node.{id}"),
+            role: "other".into(),
+            layer,
+            op: op.into(),
+            attributes: vec![],
+            inputs: inputs.to_vec(),
+            weights: vec![],
+        };
+        Node { id, spec, outputs: vec![100 + id] }
+    }
+
+    /// ids (0) and positions (1); embedding 100; two layers of a rope and a residual; a head 105.
+    fn decoder() -> Vec<Node> {
+        vec![
+            node(0, None, "embedding", &[0]),
+            node(1, Some(0), "rope", &[100, 1]),
+            node(2, Some(0), "add", &[100, 101]),
+            node(3, Some(4), "rope", &[102, 1]),
+            node(4, Some(4), "add", &[102, 103]),
+            node(5, None, "linear", &[104]),
+        ]
+    }
+
+    #[test]
+    fn a_layer_runs_from_the_residual_stream_to_the_residual_stream() {
+        let layers = from_nodes(&decoder(), &[105]).unwrap();
+        assert_eq!(
+            layers,
+            [Layer { number: 0, input: 100, output: 102 }, Layer { number: 4, input: 102, output: 104 }]
+        );
+    }
+
+    #[test]
+    fn a_layer_that_others_reach_into_is_not_dropped() {
+        let mut nodes = decoder();
+        nodes[5].spec.inputs.push(101);
+        let error = from_nodes(&nodes, &[105]).unwrap_err();
+        assert_eq!(error.code, "not-applicable");
+        assert_eq!(error.message, "2 values leave layer 0 instead of one: it cannot be dropped");
+    }
+
+    #[test]
+    fn the_layers_with_the_highest_cosine_go_first() {
+        assert_eq!(least_influential(&[0.4, 0.99, 0.7, 0.99, 0.95], 3), [1, 3, 4]);
+        assert_eq!(least_influential(&[0.5, 0.5, 0.5], 1), [0]);
+    }
+}

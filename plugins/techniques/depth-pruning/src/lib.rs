@@ -1,0 +1,69 @@
+//! Drops the layers that change the residual stream least. Block influence = 1 - mean cosine between a layer's input and
+//! output (Men et al.: ShortGPT, arXiv 2403.03853, section 3), measured on calibration text.
+
+mod layers;
+
+use aehost_sdk::technique::*;
+
+/// Calibration tokens over which the cosine is averaged.
+const TOKENS: u32 = 1024;
+
+struct DepthPruning;
+
+impl Technique for DepthPruning {
+    fn describe() -> Description {
+        let summary = "Drops the layers with the least influence on the residual stream.";
+        Description::new(identity!("depth-pruning", summary, "arXiv:2403.03853"), Stage::Architecture)
+    }
+
+    fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
+        let layers = layers::find(model)?.len() as i64;
+        if layers < 3 {
+            return Err(Error::not_applicable(format!("the model has {layers} layers; dropping one needs at least 3")));
+        }
+        Ok(vec![integer("drop", "Layers to drop.", 1..=layers / 3).default((layers / 10).max(1)).into()])
+    }
+
+    fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
+        let drop = settings.integer("drop")? as usize;
+        let layers = layers::find(&model.model())?;
+        if drop >= layers.len() {
+            let message = format!("cannot drop {drop} of {} layers", layers.len());
+            return Err(Error::not_applicable(message));
+        }
+        log::progress(0.0, "measuring the influence of each layer");
+        let cosine = |layer: &layers::Layer| Wanted {
+            statistic: "cosine".into(),
+            at: layer.input,
+            against: Some(layer.output),
+            settings: vec![],
+        };
+        let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
+        let statistics = calibration::collect(model, &wanted, TOKENS)?;
+        let cosines = statistics.values.iter().map(scalar).collect::<Result<Vec<f64>, Error>>()?;
+
+        // From the last layer to the first: the output of a dropped layer becomes its input, which an earlier drop replaces.
+        let dropped = layers::least_influential(&cosines, drop);
+        for index in dropped.iter().rev() {
+            model.replace_uses(layers[*index].output, layers[*index].input, &[])?;
+        }
+        model.check()?;
+        let numbers: Vec<String> = dropped.iter().map(|index| layers[*index].number.to_string()).collect();
+        aehost_sdk::info!("dropped layers {}", numbers.join(", "));
+        model.set_fact(&fact("layers", (layers.len() - drop) as i64))
+    }
+}
+
+/// The only element of a float32 tensor.
+fn scalar(tensor: &Tensor) -> Result<f64, Error> {
+    let bytes = tensor.read(0, 1)?;
+    let bytes = <[u8; 4]>::try_from(bytes.as_slice())
+        .map_err(|_| Error::new("internal", format!("a cosine of {} bytes instead of 4", bytes.len())))?;
+    Ok(f64::from(f32::from_le_bytes(bytes)))
+}
+
+fn fact(name: &str, value: i64) -> aehost_sdk::Fact {
+    aehost_sdk::Fact { name: name.into(), value: value.into() }
+}
+
+aehost_sdk::technique!(DepthPruning);

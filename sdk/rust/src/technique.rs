@@ -1,0 +1,146 @@
+//! Techniques: they change a model, or how it runs, to make it cheaper or better.
+
+pub use crate::bindings::imports::aehost::plugin::{
+    calibration::{self, Wanted},
+    graph::{Editor, Filter, Model, Node, NodeId, Slot, Spec, ValueId},
+    runtime_policy,
+    tensor::Tensor,
+    weights::{self, Representation, Weight},
+};
+use crate::bindings::technique::exports::aehost::plugin::technique as exports;
+pub use crate::{
+    Error, Facts, Identity, Parameter, Setting, Settings, Stage, Value, choice, flag, identity, integer, log, real,
+    setting,
+};
+pub use exports::Description;
+
+/// A way to make a model cheaper or better.
+pub trait Technique: 'static {
+    /// Who it is, its stage, and how it combines with others.
+    fn describe() -> Description;
+
+    /// What a search may choose on this model and machine. Errors: not-applicable, saying why there is nothing to choose.
+    fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error>;
+
+    /// Changes the model. On an error everything that it did is undone; not-applicable makes the configuration infeasible,
+    /// any other error fails the trial.
+    fn apply(model: &Editor, facts: &Facts, settings: &Settings) -> Result<(), Error>;
+}
+
+impl Description {
+    /// A technique that combines with all others in any order.
+    pub fn new(identity: Identity, stage: Stage) -> Self {
+        Self {
+            identity,
+            stage,
+            order: 0,
+            after: Vec::new(),
+            conflicts: Vec::new(),
+            provides: Vec::new(),
+            requires: Vec::new(),
+            more: Vec::new(),
+        }
+    }
+
+    /// Its place within the stage; smaller is earlier.
+    #[must_use]
+    pub fn order(mut self, order: i32) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Applies after this technique.
+    #[must_use]
+    pub fn after(mut self, technique: &str) -> Self {
+        self.after.push(technique.into());
+        self
+    }
+
+    /// Cannot be on together with this technique.
+    #[must_use]
+    pub fn conflicts(mut self, technique: &str) -> Self {
+        self.conflicts.push(technique.into());
+        self
+    }
+
+    /// A tag that holds once it has applied.
+    #[must_use]
+    pub fn provides(mut self, tag: &str) -> Self {
+        self.provides.push(tag.into());
+        self
+    }
+
+    /// A tag that must hold before it applies.
+    #[must_use]
+    pub fn requires(mut self, tag: &str) -> Self {
+        self.requires.push(tag.into());
+        self
+    }
+}
+
+impl Filter {
+    /// All nodes.
+    pub fn all() -> Self {
+        Self { function: None, role: None, layer: None, op: None }
+    }
+
+    /// Nodes with this op.
+    pub fn op(op: &str) -> Self {
+        Self { op: Some(op.into()), ..Self::all() }
+    }
+
+    /// Nodes with this role.
+    pub fn role(role: &str) -> Self {
+        Self { role: Some(role.into()), ..Self::all() }
+    }
+}
+
+impl Model {
+    /// An integer fact (`layers`, `context`, ...). Errors: not-applicable when the model does not have it.
+    pub fn integer(&self, name: &str) -> Result<i64, Error> {
+        self.fact(name)
+            .and_then(|value| value.as_integer())
+            .ok_or_else(|| Error::not_applicable(format!("the model has no integer fact `{name}`")))
+    }
+}
+
+impl Node {
+    /// An attribute by name.
+    pub fn attribute(&self, name: &str) -> Option<&Value> {
+        self.spec.attributes.iter().find(|a| a.name == name).map(|a| &a.value)
+    }
+
+    /// The weight in a slot.
+    pub fn weight(&self, slot: &str) -> Option<&str> {
+        self.spec.weights.iter().find(|s| s.name == slot).map(|s| s.weight.as_str())
+    }
+}
+
+impl Representation {
+    /// Blocks of ggml (`Q8_0`, `Q4_K`, ...).
+    pub fn blocked(format: &str) -> Self {
+        Self { kind: "blocked".into(), settings: vec![setting("format", format)] }
+    }
+
+    /// Plain numbers (`float32`, `float16`, `bfloat16`).
+    pub fn dense(dtype: &str) -> Self {
+        Self { kind: "dense".into(), settings: vec![setting("dtype", dtype)] }
+    }
+}
+
+impl<T: Technique> exports::Guest for crate::Component<T> {
+    fn describe() -> Description {
+        log::forward_panics();
+        T::describe()
+    }
+
+    fn parameters(model: &Model, facts: Vec<crate::Fact>) -> Result<Vec<Parameter>, Error> {
+        log::forward_panics();
+        T::parameters(model, &Facts(facts))
+    }
+
+    fn apply(model: &Editor, facts: Vec<crate::Fact>, settings: Vec<Setting>) -> Result<(), Error> {
+        log::forward_panics();
+        T::apply(model, &Facts(facts), &Settings(settings))
+    }
+}
