@@ -1,12 +1,18 @@
 //! The study: what may be chosen, what was measured, what follows from it, and the loop that goes from one to the next.
 //! It sees strategies and workers only as traits, knows no model and no plugin, and survives being killed at any moment.
 
+mod config;
+mod confirmation;
 mod constraint;
 mod event;
+mod figures;
 #[cfg(test)]
 mod fixtures;
+mod front;
 pub mod metrics;
 mod model;
+mod points;
+mod run;
 mod sample;
 mod space;
 mod stats;
@@ -15,9 +21,16 @@ mod student;
 mod timings;
 mod traits;
 
+pub use config::{
+    ACCURACY, BudgetSection, CalibrationSection, ConfigError, EnergySection, EvaluatorSection, Overrides,
+    StrategySection, StudyFile, StudySection, TimeLimit,
+};
 pub use constraint::{Constraint, ConstraintError};
 pub use event::{Asked, Event};
+pub use figures::{Efficiency, Figures, Violation};
+pub use front::{Point, front, hypervolume, nondominated_sort, pareto_dominates};
 pub use model::*;
+pub use run::{Finished, Limits, RunError, Session, problem, run};
 pub use sample::subset;
 pub use space::{Space, SpaceError};
 pub use stats::{

@@ -1,6 +1,7 @@
 //! Names of the metrics that every study has, apart from those of its evaluators, and the short forms in which people
 //! write them.
 
+use crate::{ACCURACY, Objective};
 use aehost_common::{Direction, Metric};
 
 /// Milliseconds from the prompt to the last token.
@@ -52,6 +53,30 @@ pub fn canonical(words: &str) -> String {
     BUILT_IN.iter().map(|(name, ..)| *name).find(matching).map_or_else(|| dotted.clone(), str::to_owned)
 }
 
+/// An objective that names no metric of the study.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("objective `{metric}` is no metric of this study; it measures: {known}")]
+pub struct UnknownObjective {
+    /// As it was written.
+    pub metric: String,
+    /// All metrics.
+    pub known: String,
+}
+
+impl Objective {
+    /// The objective that people write as `accuracy`, `latency.e2e` or a full name, with the metric's direction.
+    pub fn resolve(words: &str, accuracy_metric: &str, known: &[Metric]) -> Result<Self, UnknownObjective> {
+        let name = if words.trim() == ACCURACY { accuracy_metric.to_owned() } else { canonical(words) };
+        match known.iter().find(|m| m.name == name) {
+            Some(metric) => Ok(Self { metric: name, direction: metric.direction }),
+            None => Err(UnknownObjective {
+                metric: words.trim().to_owned(),
+                known: known.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +94,21 @@ mod tests {
         ] {
             assert_eq!(canonical(short), full);
         }
+    }
+
+    #[test]
+    fn objectives_take_the_direction_of_their_metric() {
+        let accuracy =
+            Metric { name: "multiple-choice.acc".into(), unit: "share".into(), direction: Direction::Maximize };
+        let known: Vec<Metric> = [accuracy].into_iter().chain(built_in().into_iter().skip(8)).collect();
+        let resolve = |words| Objective::resolve(words, "multiple-choice.acc", &known);
+        let accuracy = resolve("accuracy").unwrap();
+        assert_eq!((accuracy.metric.as_str(), accuracy.direction), ("multiple-choice.acc", Direction::Maximize));
+        assert_eq!(resolve("energy").unwrap().metric, ENERGY);
+        assert_eq!(
+            resolve("speed").unwrap_err().to_string(),
+            "objective `speed` is no metric of this study; it measures: multiple-choice.acc, energy.joules_per_token, \
+             accuracy.drop"
+        );
     }
 }

@@ -434,6 +434,12 @@ impl Store {
         }
     }
 
+    /// Many studies in a test need not survive a power cut.
+    #[cfg(test)]
+    pub(crate) fn without_fsync(&self) {
+        self.connection.execute_batch("PRAGMA synchronous = OFF").unwrap();
+    }
+
     #[cfg(test)]
     fn commit_hook(&self) {
         if let Some(hook) = self.around_commit.clone() {
