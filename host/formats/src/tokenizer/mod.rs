@@ -109,6 +109,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// Whether a token steers the model and has no text of its own: [`Tokenizer::decode`] leaves it out.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// Whether the checkpoint has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()

@@ -1,9 +1,10 @@
-"""Makes smollm2-tokens.json: token ids of tricky texts as llama.cpp gives them, for tests/smollm2.rs.
+"""Makes smollm2-tokens.json and gemma-3-tokens.json: token ids of tricky texts as llama.cpp gives them, for ../models.rs.
 
     pip install xllamacpp==2026.10.11549
-    python3 tokenize.py path/to/SmolLM2-135M-Instruct.Q4_1.gguf > smollm2-tokens.json
+    python3 tokenize.py path/to/smollm2-135m-instruct.gguf > smollm2-tokens.json
+    python3 tokenize.py path/to/gemma-3-270m.gguf > gemma-3-tokens.json
 
-llama.cpp does not add a beginning-of-text token for this model, and recognises special tokens spelled out in the text.
+No beginning-of-text token is added; special tokens spelled out in the text are recognised.
 """
 
 import json
