@@ -1,6 +1,7 @@
 //! The study: what may be chosen, what was measured, what follows from it, and the loop that goes from one to the next.
 //! It sees strategies and workers only as traits, knows no model and no plugin, and survives being killed at any moment.
 
+mod analysis;
 mod config;
 mod confirmation;
 mod constraint;
@@ -9,6 +10,7 @@ mod figures;
 #[cfg(test)]
 mod fixtures;
 mod front;
+mod importance;
 pub mod metrics;
 mod model;
 mod points;
@@ -21,6 +23,7 @@ mod student;
 mod timings;
 mod traits;
 
+pub use analysis::{Analysis, Recommendation, TrialAnalysis, pareto_json};
 pub use config::{
     ACCURACY, BudgetSection, CalibrationSection, ConfigError, EnergySection, EvaluatorSection, Overrides,
     StrategySection, StudyFile, StudySection, TimeLimit,
@@ -29,6 +32,7 @@ pub use constraint::{Constraint, ConstraintError};
 pub use event::{Asked, Event};
 pub use figures::{Efficiency, Figures, Violation};
 pub use front::{Point, front, hypervolume, nondominated_sort, pareto_dominates};
+pub use importance::{Importance, ParameterImportance};
 pub use model::*;
 pub use run::{Finished, Limits, RunError, Session, problem, run};
 pub use sample::subset;

@@ -17,15 +17,17 @@ pub fn student_quantile(p: f64, degrees: f64) -> f64 {
         high *= 2.0;
     }
     let mut low = -high;
-    for _ in 0..200 {
+    loop {
         let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high || high - low < 1e-13 * high.abs() {
+            return middle;
+        }
         if student_cdf(middle, degrees) < p {
             low = middle;
         } else {
             high = middle;
         }
     }
-    0.5 * (low + high)
 }
 
 /// Regularised incomplete beta function by its continued fraction (DLMF 8.17.22), with Lentz's method.

@@ -482,12 +482,14 @@ fn two_runs_of_one_study_at_once_are_refused() {
 #[test]
 fn the_phases_of_all_trials_add_up_to_the_time_that_passed() {
     let bench = Bench::new();
+    drop(bench.store());
     let begun = std::time::Instant::now();
-    bench.run().unwrap();
+    bench.run_with(&bench.sweeps, &mut Slow(bench.machine()), Limits::default()).unwrap();
     let passed = begun.elapsed().as_secs_f64();
     let summary = crate::TimingsSummary::of(&bench.trials());
-    assert!(summary.total_seconds <= passed && summary.total_seconds > 0.5 * passed, "{summary:?} of {passed}");
-    assert!(summary.seconds.contains_key("store") && summary.overhead > 0.5);
+    assert!(summary.total_seconds <= passed && summary.total_seconds > 0.7 * passed, "{summary:?} of {passed}");
+    // The slow runner claims no time for its work, so all of it was waiting.
+    assert!(summary.seconds["wait"] > 15e-3 * 12.0 && summary.overhead > 0.99, "{summary:?}");
 }
 
 /// The real thing: this test starts itself as a child process that runs a study, and kills it.
