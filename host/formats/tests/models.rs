@@ -1,6 +1,8 @@
 //! The models of the catalog, where they have been fetched (`aehost model pull NAME`): their tokenizers against
 //! llama.cpp's, chat template, shapes. Reference ids come from tests/reference/tokenize.py.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_formats::{Checkpoint, Encoding, Message};
 use std::io::Write;
 use std::path::PathBuf;

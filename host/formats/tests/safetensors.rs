@@ -1,5 +1,7 @@
 //! Folders as Hugging Face lays them out.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_common::Value as Fact;
 use aehost_formats::{Checkpoint, Encoding, Format, FormatError};
 use std::path::Path;

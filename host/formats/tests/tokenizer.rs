@@ -1,5 +1,7 @@
 //! Tokenizers on small vocabularies that are made here, from GGUF metadata and from a folder.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_formats::gguf::{Value, Writer};
 use aehost_formats::{Checkpoint, Encoding, Message, Tokenizer};
 

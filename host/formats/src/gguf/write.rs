@@ -11,7 +11,16 @@ use std::path::Path;
 #[derive(Default)]
 pub struct Writer<'a> {
     metadata: Vec<(String, Kind, Vec<u8>)>,
-    tensors: Vec<(String, Vec<usize>, Encoding, Cow<'a, [u8]>)>,
+    tensors: Vec<Tensor<'a>>,
+}
+
+struct Tensor<'a> {
+    name: String,
+    /// Row-major.
+    shape: Vec<usize>,
+    /// ggml's number of the encoding.
+    encoding: u32,
+    bytes: Cow<'a, [u8]>,
 }
 
 impl<'a> Writer<'a> {
@@ -56,14 +65,14 @@ impl<'a> Writer<'a> {
     ) -> Result<&mut Self, FormatError> {
         let bytes = bytes.into();
         let refuse = |what: String, remedy: &str| Err(FormatError::unsupported(Path::new("GGUF"), what, remedy));
-        if encoding.ggml_id().is_none() {
+        let Some(id) = encoding.ggml_id() else {
             return refuse(format!("tensor `{name}` in {encoding}"), "convert it to F32 or F16 first");
-        }
+        };
         if encoding.bytes_of(shape) != Some(bytes.len()) {
             let what = format!("tensor `{name}` of shape {shape:?} in {} bytes of {encoding}", bytes.len());
             return refuse(what, "give whole rows of whole blocks");
         }
-        self.tensors.push((name.to_owned(), shape.to_vec(), encoding, bytes));
+        self.tensors.push(Tensor { name: name.to_owned(), shape: shape.to_vec(), encoding: id, bytes });
         Ok(self)
     }
 
@@ -81,17 +90,17 @@ impl<'a> Writer<'a> {
             head.extend(bytes);
         }
         let mut offset = 0u64;
-        for (name, shape, encoding, bytes) in &self.tensors {
+        for Tensor { name, shape, encoding, bytes } in &self.tensors {
             put_string(&mut head, name);
             head.extend((shape.len() as u32).to_le_bytes());
             shape.iter().rev().for_each(|d| head.extend((*d as u64).to_le_bytes()));
-            head.extend(encoding.ggml_id().expect("checked when the tensor was added").to_le_bytes());
+            head.extend(encoding.to_le_bytes());
             head.extend(offset.to_le_bytes());
             offset = (offset + bytes.len() as u64).next_multiple_of(DEFAULT_ALIGNMENT);
         }
         head.extend(padding(head.len() as u64));
         out.write_all(&head)?;
-        for (.., bytes) in &self.tensors {
+        for Tensor { bytes, .. } in &self.tensors {
             out.write_all(bytes)?;
             out.write_all(&padding(bytes.len() as u64))?;
         }
