@@ -87,6 +87,22 @@ impl Domain {
         }
     }
 
+    /// At most `count` members, evenly spread with both ends among them; all members of a closed list.
+    pub fn levels(&self, count: usize) -> Vec<Value> {
+        let spread = |count: usize| {
+            let share = |i: usize| i as f64 / (count.max(2) - 1) as f64;
+            let mut levels: Vec<Value> = (0..count).map(|i| self.at(share(i))).collect();
+            levels.dedup();
+            levels
+        };
+        match self {
+            Domain::Flag | Domain::Choice(_) => spread(self.size().unwrap_or(1) as usize),
+            Domain::Integer(_) | Domain::Real(_) => {
+                spread(self.size().map_or(count, |size| (size as usize).min(count)))
+            }
+        }
+    }
+
     /// A random member.
     pub fn sample(&self, random: &mut Random) -> Value {
         self.at(random.unit())
@@ -160,7 +176,12 @@ impl Space {
             let _ = write!(key, "{}(", technique.technique);
             for parameter in &technique.parameters {
                 if let Some(setting) = choice.settings.iter().find(|s| s.name == parameter.name) {
-                    let _ = write!(key, "{}={:?};", setting.name, setting.value);
+                    // Writing to a text cannot fail.
+                    let _ = match &setting.value {
+                        Value::Text(text) => write!(key, "{}={text:?};", setting.name),
+                        Value::Real(real) => write!(key, "{}={real:?};", setting.name),
+                        value => write!(key, "{}={value};", setting.name),
+                    };
                 }
             }
             key.push(')');

@@ -16,6 +16,9 @@ pub use exports::{
 pub use host::Choice;
 use std::cell::RefCell;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
 /// Which techniques are on, with their settings, in the order of the problem's space; empty is the baseline.
 pub type Configuration = Vec<Choice>;
 
@@ -64,6 +67,23 @@ impl Description {
         self.parameters.push(parameter.into());
         self
     }
+}
+
+impl Constraint {
+    /// By how much a value breaks the constraint, as a share of the bound; 0 when it holds. A value that is not a number
+    /// breaks it entirely.
+    pub fn violation(&self, value: f64) -> f64 {
+        let over = if self.at_most { value - self.bound } else { self.bound - value };
+        if over.is_nan() { 1.0 } else { over.max(0.0) / self.bound.abs().max(f64::MIN_POSITIVE) }
+    }
+}
+
+/// Whether a configuration can be applied and breaks no constraint that is known without a measurement.
+pub fn admitted(configuration: &[Choice], allowed: &impl Feasibility, constraints: &[Constraint]) -> bool {
+    let Ok(known) = allowed.check(configuration) else { return false };
+    known.iter().all(|(metric, value)| {
+        constraints.iter().filter(|c| c.metric == *metric).all(|constraint| constraint.violation(*value) == 0.0)
+    })
 }
 
 struct Host;
