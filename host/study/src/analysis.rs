@@ -11,8 +11,12 @@ pub use json::pareto_json;
 use crate::confirmation::confirmations;
 use crate::importance::{Features, importance};
 use crate::points::{on_front, place, scaled};
-use crate::{Figures, Importance, Measurements, Objective, Purpose, StudyRecord, Trial, TrialId, hypervolume};
+use crate::{
+    Figures, Importance, Measurements, Objective, Purpose, StudyRecord, TechniqueSpace, Trial, TrialId, hypervolume,
+};
+use aehost_common::Stage;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// What a study found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +37,8 @@ pub struct Analysis {
     pub hypervolume: Vec<(TrialId, f64)>,
     /// For each objective, and for `efficiency_score`, which parameters matter; empty for fewer than 8 trials.
     pub importance: Vec<Importance>,
+    /// The best feasible trials of simpler kinds, to compare the recommended one with.
+    pub contenders: Contenders,
     /// The recommendation in plain language.
     pub explanation: String,
 }
@@ -50,6 +56,17 @@ pub struct TrialAnalysis {
     pub feasible: bool,
     /// Whether it is on the front.
     pub on_front: bool,
+}
+
+/// The feasible trials of best efficiency score, by their headline figures, among those that restrict themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Contenders {
+    /// With one technique on.
+    pub single_technique: Option<TrialId>,
+    /// With techniques of one stage on, one or more.
+    pub single_stage: Option<TrialId>,
+    /// With techniques of several stages on.
+    pub several_stages: Option<TrialId>,
 }
 
 /// The trial to use.
@@ -112,6 +129,7 @@ impl Analysis {
             recommended: recommend(&trials, &analysed),
             hypervolume: curve.collect(),
             importance: importances(record, &trials, &analysed),
+            contenders: contenders(record, &trials, &analysed),
             trials: analysed,
             front,
             explanation: String::new(),
@@ -143,6 +161,27 @@ fn recommend(trials: &[Trial], analysed: &[TrialAnalysis]) -> Option<Recommendat
         let baseline = analysed.iter().find(|a| a.trial == TrialId(0) && a.feasible)?;
         Some(Recommendation { trial: baseline.trial, confirmed: baseline.confirmed.is_some() })
     })
+}
+
+fn contenders(record: &StudyRecord, trials: &[Trial], analysed: &[TrialAnalysis]) -> Contenders {
+    let stages = |trial: &Trial| -> BTreeSet<Stage> {
+        let on = |t: &&TechniqueSpace| trial.configuration.0.iter().any(|c| c.technique == t.description.identity.id);
+        record.space.iter().filter(on).map(|t| t.description.stage).collect()
+    };
+    let best = |fits: &dyn Fn(&Trial) -> bool| {
+        trials
+            .iter()
+            .filter(|t| t.purpose == Purpose::Search && t.fidelity >= 1.0 && fits(t))
+            .filter_map(|t| analysed.iter().find(|a| a.trial == t.id && a.feasible))
+            .filter_map(|a| Some((a.trial, a.headline()?.score()?)))
+            .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
+            .map(|(trial, _)| trial)
+    };
+    Contenders {
+        single_technique: best(&|t| t.configuration.0.len() == 1),
+        single_stage: best(&|t| stages(t).len() == 1),
+        several_stages: best(&|t| stages(t).len() > 1),
+    }
 }
 
 fn importances(record: &StudyRecord, trials: &[Trial], analysed: &[TrialAnalysis]) -> Vec<Importance> {

@@ -23,7 +23,7 @@ mod student;
 mod timings;
 mod traits;
 
-pub use analysis::{Analysis, Recommendation, TrialAnalysis, pareto_json};
+pub use analysis::{Analysis, Contenders, Recommendation, TrialAnalysis, pareto_json};
 pub use config::{
     ACCURACY, BudgetSection, CalibrationSection, ConfigError, EnergySection, EvaluatorSection, Overrides,
     StrategySection, StudyFile, StudySection, TimeLimit,

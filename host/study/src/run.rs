@@ -248,7 +248,10 @@ impl<'a> Run<'a> {
             }
             if pending.is_empty() {
                 let ended = self.exhausted(duplicates, unmeasured);
-                pending = if ended.is_none() { self.ask(strategy.as_mut(), &mut numbers)?.into() } else { pending };
+                if ended.is_none() {
+                    let Some(asked) = self.ask(strategy.as_mut(), &mut numbers)? else { return Ok(None) };
+                    pending.extend(asked);
+                }
                 if pending.is_empty() {
                     let reason = ended.unwrap_or_else(|| "the strategy has nothing more to propose".into());
                     self.commit(None, vec![Event::Ended { reason: reason.clone() }])?;
@@ -326,9 +329,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// One proposal, or none, checked, numbered and logged.
-    fn ask(&mut self, strategy: &mut dyn Strategy, numbers: &mut HashSet<TrialId>) -> Result<Vec<Asked>, RunError> {
+    /// One proposal, or no proposal, checked, numbered and logged. None when stopped: what a strategy answered while the
+    /// workers that it may have consulted were going down is not what it would answer again.
+    fn ask(
+        &mut self,
+        strategy: &mut dyn Strategy,
+        numbers: &mut HashSet<TrialId>,
+    ) -> Result<Option<Vec<Asked>>, RunError> {
         let answer = self.clock.time("ask", || strategy.ask(1));
+        if self.session.stop.is_set() {
+            return Ok(None);
+        }
         let proposals = answer.map_err(|fault| self.strategy_fault("ask", fault))?;
         let contract = |what: String| Err(RunError::Contract { strategy: self.strategy_name(), what });
         if proposals.len() > 1 {
@@ -357,7 +368,7 @@ impl<'a> Run<'a> {
             })
             .collect();
         self.commit(None, vec![Event::Ask { count: 1, proposals: asked.clone() }])?;
-        Ok(asked)
+        Ok(Some(asked))
     }
 
     /// Finds out what becomes of a proposal, measuring it only where nothing else decides.
@@ -380,7 +391,12 @@ impl<'a> Run<'a> {
             return Settled::Duplicate(observed);
         }
         if let Some(outcome) = self.reject(&configuration) {
-            return unmeasured(self, configuration, outcome);
+            // A worker that was going down may have given any answer.
+            return if self.session.stop.is_set() {
+                Settled::Stopped
+            } else {
+                unmeasured(self, configuration, outcome)
+            };
         }
         let job = self.job(id, configuration, Purpose::Search, proposal.fidelity);
         match self.execute(&job, StudyPhase::Search) {
@@ -406,7 +422,7 @@ impl<'a> Run<'a> {
     /// memory that follows without running.
     fn reject(&mut self, configuration: &Configuration) -> Option<Outcome> {
         let runner = &mut self.session.runner;
-        let mut predicted = match self.clock.time("predict", || runner.predict(configuration)) {
+        let mut predicted = match self.clock.time("apply.predict", || runner.predict(configuration)) {
             Ok(predicted) => predicted,
             Err(fault) => return Some(Outcome::from_fault(fault)),
         };
@@ -424,7 +440,7 @@ impl<'a> Run<'a> {
             let Some(value) = predicted.get(&constraint.metric) else { continue };
             let lower_bound = bound_only && constraint.metric == metrics::PEAK_MEMORY;
             let amount = constraint.violation(*value);
-            if amount > 0.0 && !(lower_bound && !constraint.at_most) {
+            if amount > 0.0 && (constraint.at_most || !lower_bound) {
                 let how = if lower_bound { "at least " } else { "" };
                 let reason = format!(
                     "{} would be {how}{value:.0}, which breaks the constraint \"{constraint}\" by {:.1} %",

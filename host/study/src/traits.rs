@@ -152,7 +152,8 @@ pub struct Progress {
 /// Applies, measures and evaluates configurations; the workers.
 pub trait Runner {
     /// Metrics that follow without running (`memory.weights_bytes`, `memory.cache_bytes`). A fault of code
-    /// not-applicable makes the configuration infeasible; any other is the trial's outcome.
+    /// not-applicable makes the configuration infeasible; any other is the trial's outcome. It may apply the
+    /// configuration, for `run` to use: its time counts as applying.
     fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault>;
     /// Runs one trial. Timings: seconds by phase, `apply`, `measure` and `evaluate`, each with an optional part after a
     /// dot (`evaluate.perplexity`), without overlap; what else the worker does stands under other names.

@@ -41,6 +41,21 @@ fn the_front_holds_feasible_trials_that_nothing_beats() {
 }
 
 #[test]
+fn simpler_trials_are_there_to_compare_with() {
+    let mut trials = searched();
+    trials.push(trial(6, &[("b", 3)], figures(70.0, 170.0, 0.5)));
+    let contenders = Analysis::of(&study("s"), &trials).contenders;
+    // Of 1, 3 and 6 with one technique, 1 is the cheapest; 5 combines both stages.
+    let expected = Contenders {
+        single_technique: Some(TrialId(1)),
+        single_stage: Some(TrialId(1)),
+        several_stages: Some(TrialId(5)),
+    };
+    assert_eq!(contenders, expected);
+    assert_eq!(Analysis::of(&study("s"), &[]).contenders, Contenders::default());
+}
+
+#[test]
 fn the_hypervolume_never_falls_and_grows_when_the_front_moves() {
     let curve = Analysis::of(&study("s"), &searched()).hypervolume;
     assert_eq!(curve.iter().map(|c| c.0).collect::<Vec<_>>(), ids(&[0, 1, 2, 3, 5]));

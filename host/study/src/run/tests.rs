@@ -185,15 +185,24 @@ impl Bench {
         self.run_with(&self.sweeps, &mut self.machine(), Limits::default())
     }
 
+    fn run_until(
+        &self,
+        stop: Stop,
+        factory: &dyn StrategyFactory,
+        runner: &mut dyn Runner,
+        limits: Limits,
+    ) -> Result<Finished, RunError> {
+        let mut store = self.store();
+        run("s", Session { store: &mut store, factory, runner, events: &mut Quiet, stop, limits })
+    }
+
     fn run_with(
         &self,
         factory: &dyn StrategyFactory,
         runner: &mut dyn Runner,
         limits: Limits,
     ) -> Result<Finished, RunError> {
-        let mut store = self.store();
-        let session = Session { store: &mut store, factory, runner, events: &mut Quiet, stop: Stop::default(), limits };
-        run("s", session)
+        self.run_until(Stop::default(), factory, runner, limits)
     }
 
     /// Whether it was killed before it was complete.
@@ -317,6 +326,49 @@ fn a_stopped_study_discards_the_trial_at_work_and_resumes() {
     bench.run().unwrap();
     assert_eq!(timeless(bench.trials()), timeless(whole.trials()));
     assert_eq!(bench.store().list().unwrap()[0].ended.as_deref(), Some("all 12 trials are done"));
+}
+
+/// A strategy whose second answer is spoiled because the user is stopping the study.
+struct Spoiled(Box<dyn Strategy>, u32, Stop);
+
+impl Strategy for Spoiled {
+    fn ask(&mut self, count: u32) -> Result<Vec<Proposal>, Fault> {
+        self.1 += 1;
+        if self.1 == 2 {
+            self.2.set();
+            return Ok(vec![proposal(77, vec![])]);
+        }
+        self.0.ask(count)
+    }
+
+    fn tell(&mut self, observations: &[Observation]) -> Result<(), Fault> {
+        self.0.tell(observations)
+    }
+
+    fn outlook(&mut self) -> crate::Outlook {
+        self.0.outlook()
+    }
+}
+
+struct Spoils<'a>(&'a Sweeps, Stop);
+
+impl StrategyFactory for Spoils<'_> {
+    fn start(&self, problem: &Problem) -> Result<Box<dyn Strategy>, Fault> {
+        Ok(Box::new(Spoiled(self.0.start(problem)?, 0, self.1.clone())))
+    }
+}
+
+#[test]
+fn what_a_strategy_answers_while_being_stopped_is_not_logged() {
+    let whole = Bench::new();
+    whole.run().unwrap();
+    let bench = Bench::new();
+    let stop = Stop::default();
+    let spoils = Spoils(&bench.sweeps, stop.clone());
+    let result = bench.run_until(stop, &spoils, &mut bench.machine(), Limits::default()).unwrap();
+    assert_eq!(result, Finished::Interrupted);
+    bench.run().unwrap();
+    assert_eq!(bench.log(), whole.log());
 }
 
 #[test]
