@@ -77,3 +77,90 @@ fn neighbours(trial: TrialId, front: &[(TrialId, Vec<f64>)]) -> Vec<TrialId> {
     others.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     others.into_iter().map(|(id, _)| id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{measured, study, trial};
+    use crate::points;
+
+    fn figures(latency: f64, accuracy: f64) -> Outcome {
+        let metrics = [("latency.e2e_ms", latency), ("memory.peak_bytes", 100.0), ("multiple-choice.acc", accuracy)];
+        measured(&metrics)
+    }
+
+    /// Adds the confirmation of each trial that is asked for, with this accuracy, and gives the order.
+    fn order(mut trials: Vec<Trial>, accuracy: impl Fn(TrialId) -> f64) -> Vec<(u64, bool)> {
+        let record = study("s");
+        let mut order = Vec::new();
+        loop {
+            let placed = points::scaled(&points::place(&record, &trials, |_| None));
+            let front: Vec<_> =
+                points::on_front(&placed).into_iter().map(|p| (p.trial, p.point.values.clone())).collect();
+            let Some(Next { trial: id, optional }) = next(&record, &trials, &front) else { return order };
+            assert!(order.len() < 20, "it does not end");
+            order.push((id.0, optional));
+            let (number, latency) = (trials.len() as u64, 100.0 - id.0 as f64);
+            let outcome = figures(latency, accuracy(id));
+            trials.push(Trial {
+                purpose: Purpose::Confirmation,
+                confirms: Some(id),
+                ..trial(number, &[], outcome)
+            });
+        }
+    }
+
+    /// Trial 1 is the best feasible one; 2 and 3 are on the front; 4 is beaten; 5 is cheap but loses half the accuracy.
+    fn searched() -> Vec<Trial> {
+        vec![
+            trial(0, &[], figures(100.0, 0.5)),
+            trial(1, &[("a", 1)], figures(50.0, 0.48)),
+            trial(2, &[("a", 2)], figures(60.0, 0.485)),
+            trial(3, &[("a", 3)], figures(90.0, 0.495)),
+            trial(4, &[("a", 4)], figures(91.0, 0.49)),
+            trial(5, &[("b", 1)], figures(10.0, 0.25)),
+        ]
+    }
+
+    #[test]
+    fn the_best_candidate_comes_after_the_baseline_and_before_its_neighbours() {
+        assert_eq!(order(searched(), |_| 0.5), [(0, false), (1, false), (2, true), (3, true)]);
+    }
+
+    #[test]
+    fn while_all_disappoint_further_candidates_follow() {
+        let disappoint = |id: TrialId| if id.0 == 0 { 0.5 } else { 0.3 };
+        assert_eq!(order(searched(), disappoint), [(0, false), (1, false), (2, true), (3, true), (4, true)]);
+    }
+
+    #[test]
+    fn candidates_are_weighed_by_the_chance_that_they_are_feasible() {
+        let with_error = |id: u64, latency: f64, accuracy: f64, standard_error: f64| {
+            let Outcome::Ok { mut measurements } = figures(latency, accuracy) else { unreachable!() };
+            let metric = measurements.metrics.get_mut("multiple-choice.acc").unwrap();
+            metric.standard_error = standard_error;
+            // Enough samples for the normal distribution; they do not enter, as the baseline has none.
+            metric.samples = vec![accuracy; 1000];
+            trial(id, &[("a", id as i64)], Outcome::Ok { measurements })
+        };
+        let trials = vec![
+            trial(0, &[], figures(100.0, 0.5)),
+            // Half a standard error beyond the limit of 5 %, but five times as fast; and safe, but hardly any faster.
+            with_error(1, 20.0, 0.47, 0.01),
+            with_error(2, 80.0, 0.5, 0.0),
+        ];
+        assert_eq!(candidates(&study("s"), &trials[0], &trials), [TrialId(1), TrialId(2)]);
+    }
+
+    #[test]
+    fn a_baseline_that_fails_its_confirmation_ends_it() {
+        let mut trials = searched();
+        let failed = Outcome::Timeout { message: "slow".into() };
+        trials.push(Trial {
+            purpose: Purpose::Confirmation,
+            confirms: Some(TrialId(0)),
+            ..trial(6, &[], failed)
+        });
+        assert_eq!(next(&study("s"), &trials, &[]), None);
+    }
+}

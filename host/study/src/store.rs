@@ -440,6 +440,12 @@ impl Store {
         self.connection.execute_batch("PRAGMA synchronous = OFF").unwrap();
     }
 
+    /// Lets the database grow to no more than this many pages of 4 KiB, as a disk that fills up would.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: u32) {
+        self.connection.execute_batch(&format!("PRAGMA max_page_count = {pages}")).unwrap();
+    }
+
     #[cfg(test)]
     fn commit_hook(&self) {
         if let Some(hook) = self.around_commit.clone() {
@@ -502,7 +508,7 @@ mod tests {
         let folder = folder();
         let mut store = Store::open(&folder.path().join("s.db")).unwrap();
         store.create(&study("s")).unwrap();
-        store.connection.execute_batch("PRAGMA max_page_count = 20").unwrap();
+        store.limit_pages(20);
         let mut stored = 0;
         let error = loop {
             let mut next = trial(stored, &[("a", 1)], measured(&[]));
@@ -518,7 +524,7 @@ mod tests {
              was stored is lost"
         );
         assert!(stored > 0);
-        store.connection.execute_batch("PRAGMA max_page_count = 100000").unwrap();
+        store.limit_pages(100_000);
         assert_eq!(store.trials("s").unwrap().len() as u64, stored);
         store.append("s", Some(&trial(stored, &[("a", 1)], measured(&[]))), &[]).unwrap();
     }

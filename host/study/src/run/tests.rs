@@ -523,6 +523,31 @@ fn time_ends_the_search_and_leaves_some_for_confirmation() {
 }
 
 #[test]
+fn a_full_disk_ends_the_run_and_the_study_goes_on_when_there_is_space() {
+    let whole = Bench::new();
+    whole.run().unwrap();
+    let bench = Bench::new();
+    let mut store = bench.store();
+    store.limit_pages(14);
+    let session = Session {
+        store: &mut store,
+        factory: &bench.sweeps,
+        runner: &mut bench.machine(),
+        events: &mut Quiet,
+        stop: Stop::default(),
+        limits: Limits::default(),
+    };
+    let error = run("s", session).unwrap_err();
+    assert!(matches!(error, RunError::Store(StoreError::Full { .. })), "{error}");
+    drop(store);
+    let stored = bench.trials().len();
+    assert!(stored > 1 && stored < whole.trials().len(), "{stored} trials fitted");
+    bench.run().unwrap();
+    assert_eq!(bench.log(), whole.log());
+    assert_eq!(timeless(bench.trials()), timeless(whole.trials()));
+}
+
+#[test]
 fn two_runs_of_one_study_at_once_are_refused() {
     let bench = Bench::new();
     let store = bench.store();
