@@ -7,11 +7,12 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
-Usage: cargo xtask plugins [--set built-in|faults] [--out DIR] [--quiet]
+Usage: cargo xtask plugins [--set built-in|examples|faults] [--out DIR] [--quiet]
        cargo xtask check
 
 plugins  builds the plugins of a set to components (first run about two minutes, later runs seconds):
            built-in  plugins/<kind>/<id>, to plugins/dist (the default)
+           examples  examples/plugins/<id>, to target/example-plugins
            faults    tests/plugins/<id>, which misbehave on purpose, to target/fault-plugins
 check    cargo fmt --check and clippy with warnings as errors, for the whole workspace";
 

@@ -3,7 +3,7 @@
 //! warm.
 
 use crate::root;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ pub struct Options {
 #[derive(Clone, Copy)]
 enum Set {
     BuiltIn,
+    Examples,
     Faults,
 }
 
@@ -30,6 +31,7 @@ impl Set {
     fn source(self) -> &'static str {
         match self {
             Set::BuiltIn => "plugins",
+            Set::Examples => "examples/plugins",
             Set::Faults => "tests/plugins",
         }
     }
@@ -38,6 +40,7 @@ impl Set {
     fn folder(self) -> &'static str {
         match self {
             Set::BuiltIn => "plugins/dist",
+            Set::Examples => "target/example-plugins",
             Set::Faults => "target/fault-plugins",
         }
     }
@@ -52,8 +55,9 @@ impl Options {
                 "--set" => {
                     options.set = match words.next().as_deref() {
                         Some("built-in") => Set::BuiltIn,
+                        Some("examples") => Set::Examples,
                         Some("faults") => Set::Faults,
-                        other => bail!("--set is built-in or faults, not {}", other.unwrap_or("nothing")),
+                        other => bail!("--set is built-in, examples or faults, not {}", other.unwrap_or("nothing")),
                     }
                 }
                 "--out" => options.out = Some(words.next().context("--out needs a folder")?.into()),
@@ -138,9 +142,9 @@ fn packages(metadata: &Value, source: &Path) -> Result<Vec<Package>> {
     for package in all {
         let manifest = package["manifest_path"].as_str().unwrap_or_default();
         let targets = package["targets"].as_array().map_or(&[][..], Vec::as_slice);
-        let library = targets.iter().find(|t| {
-            t["crate_types"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "cdylib"))
-        });
+        let library = targets
+            .iter()
+            .find(|t| t["crate_types"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "cdylib")));
         if let (true, Some(library), Some(name)) =
             (Path::new(manifest).starts_with(source), library, package["name"].as_str())
         {
@@ -217,14 +221,9 @@ fn imports(component: &[u8]) -> Result<Vec<String>> {
                 }
             }
             wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => depth += 1,
-            wasmparser::Payload::End(_) => {
-                depth = depth.checked_sub(1).unwrap_or_default();
-            }
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
             _ => {}
         }
-    }
-    if names.is_empty() {
-        return Err(anyhow!("the component imports nothing, not even the contract's types"));
     }
     Ok(names)
 }
