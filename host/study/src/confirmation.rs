@@ -102,11 +102,7 @@ mod tests {
             order.push((id.0, optional));
             let (number, latency) = (trials.len() as u64, 100.0 - id.0 as f64);
             let outcome = figures(latency, accuracy(id));
-            trials.push(Trial {
-                purpose: Purpose::Confirmation,
-                confirms: Some(id),
-                ..trial(number, &[], outcome)
-            });
+            trials.push(Trial { purpose: Purpose::Confirmation, confirms: Some(id), ..trial(number, &[], outcome) });
         }
     }
 
@@ -156,11 +152,7 @@ mod tests {
     fn a_baseline_that_fails_its_confirmation_ends_it() {
         let mut trials = searched();
         let failed = Outcome::Timeout { message: "slow".into() };
-        trials.push(Trial {
-            purpose: Purpose::Confirmation,
-            confirms: Some(TrialId(0)),
-            ..trial(6, &[], failed)
-        });
+        trials.push(Trial { purpose: Purpose::Confirmation, confirms: Some(TrialId(0)), ..trial(6, &[], failed) });
         assert_eq!(next(&study("s"), &trials, &[]), None);
     }
 }

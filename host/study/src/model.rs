@@ -285,7 +285,7 @@ pub struct StudyRecord {
     pub model_digest: String,
     /// How the reference was made (`Q4_1 file dequantised to f16`).
     pub reference: String,
-    /// Facts about the model.
+    /// Facts about the model and the machine, as strategies are told them.
     pub model_facts: Settings,
     /// cpu or cuda:N.
     pub device: String,

@@ -4,10 +4,16 @@
 //! Write-ahead logging with `synchronous = FULL`: a commit costs an fsync of a few milliseconds, next to trials of seconds,
 //! and survives not only kill -9 but also a power cut.
 
+mod error;
+mod lock;
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use lock::RunLock;
+
 use crate::{Event, StudyRecord, Trial, TrialId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Marks the file as ours (`file(1)` and our own check): "AEHS".
@@ -31,106 +37,6 @@ const TABLES: &str = "
         PRIMARY KEY (study, number)
     ) STRICT;";
 
-/// Why something could not be stored or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be opened or created.
-    #[error("cannot open the store {path}: {reason}")]
-    Open {
-        /// The database file.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// The tables are those of a newer aehost.
-    #[error(
-        "the store {path} was written by a newer aehost (schema {found}; this one knows up to {known}): upgrade aehost"
-    )]
-    Newer {
-        /// The database file.
-        path: PathBuf,
-        /// Schema of the file.
-        found: i32,
-        /// Schema of this program.
-        known: i32,
-    },
-    /// The file is something else.
-    #[error("{path} is not a store of aehost: choose another file with --store")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No space is left.
-    #[error(
-        "cannot write to the store {path}: the disk is full; free some space and resume the study, nothing that was stored is lost"
-    )]
-    Full {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// Writing is not allowed.
-    #[error(
-        "cannot write to the store {path}: it is read-only; make the file and its folder writable, or choose another file with --store"
-    )]
-    ReadOnly {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// Another process keeps it locked.
-    #[error("the store {path} is busy: another program has been writing to it for more than 10 s")]
-    Busy {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// The content is damaged.
-    #[error("the store {path} is damaged ({what}): restore it from a backup, or move it away")]
-    Damaged {
-        /// The database file.
-        path: PathBuf,
-        /// Where and how.
-        what: String,
-    },
-    /// There is no such study.
-    #[error("there is no study `{name}` in {path}; there are: {known}")]
-    Missing {
-        /// The database file.
-        path: PathBuf,
-        /// The name asked for.
-        name: String,
-        /// All names.
-        known: String,
-    },
-    /// There is one already.
-    #[error(
-        "study `{name}` exists already in {path}: continue it with `aehost resume {name}`, or choose another name with --study"
-    )]
-    Exists {
-        /// The database file.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
-    /// The name cannot be used.
-    #[error("`{0}` is no name for a study: use 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit")]
-    Name(String),
-    /// Two runs at once.
-    #[error("study `{name}` is being run by another aehost (process {process}): wait until it ends, or stop it first")]
-    Running {
-        /// The study.
-        name: String,
-        /// The other process, as it introduced itself.
-        process: String,
-    },
-    /// Any other failure of the database.
-    #[error("the store {path} failed: {source}")]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-}
-
 /// One line of `aehost list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StudySummary {
@@ -148,12 +54,6 @@ pub struct StudySummary {
     pub budget_trials: u32,
     /// Why it ended; none while it can be resumed.
     pub ended: Option<String>,
-}
-
-/// Holds a study for this process; the system releases it however the process ends.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
 }
 
 /// An open database.
@@ -335,41 +235,6 @@ impl Store {
         }
     }
 
-    /// Takes the study for this process. Errors: missing, running.
-    pub fn lock(&self, study: &str) -> Result<RunLock, StoreError> {
-        self.study(study)?;
-        let mut folder = self.path.clone().into_os_string();
-        folder.push(".locks");
-        let folder = PathBuf::from(folder);
-        let path = folder.join(study);
-        let open = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::StorageFull => StoreError::Full { path: path.clone() },
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                StoreError::ReadOnly { path: path.clone() }
-            }
-            _ => StoreError::Open { path: path.clone(), reason: e.to_string() },
-        };
-        std::fs::create_dir_all(&folder).map_err(open)?;
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(open)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut process = String::new();
-                let read = file.read_to_string(&mut process);
-                let process = if read.is_ok() && !process.is_empty() { process } else { "unknown".to_owned() };
-                return Err(StoreError::Running { name: study.to_owned(), process });
-            }
-            Err(TryLockError::Error(e)) => return Err(open(e)),
-        }
-        let mut introduce = || -> std::io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            write!(file, "{}", std::process::id())
-        };
-        introduce().map_err(open)?;
-        Ok(RunLock { _file: file })
-    }
-
     fn trial_row(&self, study: &str, trial: &Trial) -> Result<Vec<rusqlite::types::Value>, StoreError> {
         let what = format!("trial {}", trial.id);
         let integer = |id: TrialId| rusqlite::types::Value::Integer(id.0 as i64);
@@ -451,162 +316,5 @@ impl Store {
         if let Some(hook) = self.around_commit.clone() {
             hook();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::{measured, study, trial};
-
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir().unwrap()
-    }
-
-    fn message<T>(result: Result<T, StoreError>, folder: &tempfile::TempDir) -> String {
-        let Err(error) = result else { panic!("it should fail") };
-        error.to_string().replace(folder.path().to_str().unwrap(), "DIR")
-    }
-
-    #[test]
-    fn what_is_stored_reads_back_equal() {
-        let folder = folder();
-        let path = folder.path().join("deep/er/studies.db");
-        let record = study("first");
-        let trials = [trial(0, &[], measured(&[("latency.e2e_ms", 0.1 + 0.2)])), trial(1, &[("a", 3)], measured(&[]))];
-        let ended = Event::Ended { reason: "enough".into() };
-        {
-            let mut store = Store::open(&path).unwrap();
-            store.create(&record).unwrap();
-            store.append("first", Some(&trials[0]), &[]).unwrap();
-            store.append("first", Some(&trials[1]), std::slice::from_ref(&ended)).unwrap();
-        }
-        let mut store = Store::open(&path).unwrap();
-        assert_eq!(store.study("first").unwrap(), record);
-        assert_eq!(store.trials("first").unwrap(), trials);
-        assert_eq!(store.events("first").unwrap(), [ended]);
-        store.set_ended("first", Some("enough")).unwrap();
-        let list = store.list().unwrap();
-        assert_eq!((list.len(), list[0].trials, list[0].ended.as_deref()), (1, 2, Some("enough")));
-        store.delete("first").unwrap();
-        assert!(store.list().unwrap().is_empty() && store.trials("first").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_trial_and_its_events_are_stored_together_or_not_at_all() {
-        let folder = folder();
-        let mut store = Store::open(&folder.path().join("s.db")).unwrap();
-        store.create(&study("s")).unwrap();
-        let first = trial(1, &[("a", 1)], measured(&[]));
-        store.append("s", Some(&first), &[]).unwrap();
-        assert!(store.append("s", Some(&first), &[Event::Ended { reason: "twice".into() }]).is_err());
-        assert!(store.events("s").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_full_disk_loses_nothing_that_was_stored() {
-        let folder = folder();
-        let mut store = Store::open(&folder.path().join("s.db")).unwrap();
-        store.create(&study("s")).unwrap();
-        store.limit_pages(20);
-        let mut stored = 0;
-        let error = loop {
-            let mut next = trial(stored, &[("a", 1)], measured(&[]));
-            next.why = "x".repeat(9000);
-            match store.append("s", Some(&next), &[]) {
-                Ok(()) => stored += 1,
-                error => break error,
-            }
-        };
-        assert_eq!(
-            message(error, &folder),
-            "cannot write to the store DIR/s.db: the disk is full; free some space and resume the study, nothing that \
-             was stored is lost"
-        );
-        assert!(stored > 0);
-        store.limit_pages(100_000);
-        assert_eq!(store.trials("s").unwrap().len() as u64, stored);
-        store.append("s", Some(&trial(stored, &[("a", 1)], measured(&[]))), &[]).unwrap();
-    }
-
-    #[test]
-    fn a_newer_schema_asks_for_an_upgrade() {
-        let folder = folder();
-        let path = folder.path().join("s.db");
-        Store::open(&path).unwrap().connection.execute_batch("PRAGMA user_version = 7").unwrap();
-        assert_eq!(
-            message(Store::open(&path), &folder),
-            "the store DIR/s.db was written by a newer aehost (schema 7; this one knows up to 1): upgrade aehost"
-        );
-    }
-
-    #[test]
-    fn other_files_are_left_alone() {
-        let folder = folder();
-        let path = folder.path().join("notes.txt");
-        let notes = "these are notes, not a database\n".repeat(40);
-        std::fs::write(&path, &notes).unwrap();
-        let expected = "DIR/notes.txt is not a store of aehost: choose another file with --store";
-        assert_eq!(message(Store::open(&path), &folder), expected);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), notes);
-        let other = folder.path().join("other.db");
-        Connection::open(&other).unwrap().execute_batch("CREATE TABLE music (title TEXT)").unwrap();
-        assert_eq!(
-            message(Store::open(&other), &folder),
-            "DIR/other.db is not a store of aehost: choose another file with --store"
-        );
-    }
-
-    #[test]
-    fn a_store_that_cannot_be_opened_or_written_says_so() {
-        let folder = folder();
-        assert_eq!(
-            message(Store::open(folder.path()), &folder),
-            "cannot open the store DIR: unable to open database file: DIR"
-        );
-        let mut store = Store::open(&folder.path().join("s.db")).unwrap();
-        store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
-        assert_eq!(
-            message(store.create(&study("s")), &folder),
-            "cannot write to the store DIR/s.db: it is read-only; make the file and its folder writable, or choose \
-             another file with --store"
-        );
-    }
-
-    #[test]
-    fn studies_are_found_by_name_only_once() {
-        let folder = folder();
-        let mut store = Store::open(&folder.path().join("s.db")).unwrap();
-        assert_eq!(message(store.study("x"), &folder), "there is no study `x` in DIR/s.db; there are: none");
-        store.create(&study("x")).unwrap();
-        assert_eq!(
-            message(store.create(&study("x")), &folder),
-            "study `x` exists already in DIR/s.db: continue it with `aehost resume x`, or choose another name with --study"
-        );
-        assert_eq!(
-            message(store.create(&study("../x")), &folder),
-            "`../x` is no name for a study: use 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit"
-        );
-    }
-
-    #[test]
-    fn a_study_is_run_by_one_process_at_a_time() {
-        let folder = folder();
-        let path = folder.path().join("s.db");
-        let mut store = Store::open(&path).unwrap();
-        store.create(&study("s")).unwrap();
-        store.create(&study("t")).unwrap();
-        let lock = store.lock("s").unwrap();
-        let other = Store::open(&path).unwrap();
-        assert_eq!(
-            message(other.lock("s"), &folder),
-            format!(
-                "study `s` is being run by another aehost (process {}): wait until it ends, or stop it first",
-                std::process::id()
-            )
-        );
-        other.lock("t").unwrap();
-        drop(lock);
-        other.lock("s").unwrap();
     }
 }

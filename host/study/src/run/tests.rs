@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::fixtures::{chosen, measured, study};
-use crate::{Choice, Constraint, Measurement, Quiet};
+use crate::{Choice, Constraint, Measurement, Progress, Proposal, Quiet, StoreError, Strategy};
 use aehost_common::Direction;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::rc::Rc;
