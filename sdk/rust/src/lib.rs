@@ -3,7 +3,7 @@
 //! A plugin is a type that implements one of [`Technique`], [`Evaluator`], [`Strategy`] or [`Family`], and one line that
 //! exports it. Everything else (the component's exports, panics and logs that reach the host) is done here.
 //!
-//! ```ignore
+//! ```
 //! use aehost_sdk::technique::*;
 //!
 //! struct Threads;
@@ -13,7 +13,7 @@
 //!         Description::new(identity!("threads", "Chooses the number of threads."), Stage::Inference)
 //!     }
 //!     fn parameters(_: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-//!         let cores = facts.integer("hardware.cpu_cores")?;
+//!         let cores = facts.integer("hardware.cpu_logical_cores")?;
 //!         Ok(vec![integer("threads", "Worker threads.", 1..=cores).default(cores).into()])
 //!     }
 //!     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {

@@ -87,18 +87,20 @@ impl Domain {
         }
     }
 
-    /// At most `count` members, evenly spread with both ends among them; all members of a closed list.
+    /// At most `count` members, at least 2, evenly spread on the domain's scale with both ends among them; all members
+    /// where there are no more than that, or where the domain is a closed list.
     pub fn levels(&self, count: usize) -> Vec<Value> {
-        let spread = |count: usize| {
-            let share = |i: usize| i as f64 / (count.max(2) - 1) as f64;
-            let mut levels: Vec<Value> = (0..count).map(|i| self.at(share(i))).collect();
-            levels.dedup();
-            levels
-        };
+        let count = count.max(2);
         match self {
-            Domain::Flag | Domain::Choice(_) => spread(self.size().unwrap_or(1) as usize),
+            Domain::Flag => vec![Value::Flag(false), Value::Flag(true)],
+            Domain::Choice(c) => c.values.clone(),
+            Domain::Integer(r) if self.size().is_some_and(|size| size <= count as u64) => {
+                (r.min..=r.max).step_by(r.step as usize).map(Value::Integer).collect()
+            }
             Domain::Integer(_) | Domain::Real(_) => {
-                spread(self.size().map_or(count, |size| (size as usize).min(count)))
+                let mut levels: Vec<Value> = (0..count).map(|i| self.at(i as f64 / (count - 1) as f64)).collect();
+                levels.dedup();
+                levels
             }
         }
     }
@@ -121,29 +123,28 @@ impl Domain {
                 let at = c.values.iter().position(|v| v == value).unwrap_or(0) as i64;
                 c.values[step_away(at, 0, last, random) as usize].clone()
             }
-            Domain::Integer(r) if !r.log => {
+            Domain::Integer(r) => {
+                let far = self.at(self.position(value) + 0.3 * random.normal());
+                if r.log && far != *value {
+                    return far;
+                }
                 let at = value.as_integer().map_or(0, |v| (v - r.min) / r.step);
                 Value::Integer(r.min + step_away(at, 0, (r.max - r.min) / r.step, random) * r.step)
             }
-            Domain::Integer(_) | Domain::Real(_) => {
-                for _ in 0..8 {
-                    let next = self.at(self.position(value) + 0.2 * random.normal());
-                    if next != *value {
-                        return next;
-                    }
-                }
-                self.sample(random)
+            Domain::Real(_) => {
+                let near = self.at(self.position(value) + 0.3 * random.normal());
+                if near == *value { self.sample(random) } else { near }
             }
         }
     }
 }
 
-/// Another index of first..=last, a normal step of a fifth of the range away, at least 1.
+/// Another index of first..=last, a normal step of 0.3 of the range away, at least 1.
 fn step_away(at: i64, first: i64, last: i64, random: &mut Random) -> i64 {
     if first == last {
         return at;
     }
-    let spread = 0.2 * (last - first) as f64;
+    let spread = 0.3 * (last - first) as f64;
     let away = (spread * random.normal().abs()).round().max(1.0) as i64;
     let signed = if random.chance(0.5) { away } else { -away };
     let next = (at + signed).clamp(first, last);
@@ -390,10 +391,8 @@ fn settings_count(parameters: &[Parameter], settings: &mut Vec<Setting>) -> f64 
     let size = parameter.domain.size().map_or(f64::INFINITY, |n| n as f64);
     // Only values that a condition speaks of can change what comes after; the others count alike.
     let conditions = rest.iter().flat_map(|p| &p.active_when).filter(|c| c.parameter == parameter.name);
-    let mut spoken: Vec<&Value> = conditions.flat_map(|c| &c.values).filter(|v| parameter.domain.contains(v)).collect();
-    spoken.dedup();
     let mut distinct: Vec<&Value> = Vec::new();
-    for value in spoken {
+    for value in conditions.flat_map(|c| &c.values).filter(|v| parameter.domain.contains(v)) {
         if !distinct.contains(&value) {
             distinct.push(value);
         }
@@ -431,4 +430,134 @@ fn settings_distance(parameters: &[Parameter], a: &[Setting], b: &[Setting]) -> 
         count += 1.0;
     }
     if count == 0.0 { 0.0 } else { sum / count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::testing::{mixed_problem, technique};
+    use crate::{choice, flag, integer, real};
+
+    fn domain(parameter: impl Into<Parameter>) -> Domain {
+        parameter.into().domain
+    }
+
+    #[test]
+    fn what_sampling_mutation_and_crossover_make_lies_inside_the_space() {
+        let space = Space::new(mixed_problem(0).space);
+        let mut random = Random::new(11);
+        let mut parents: Vec<Configuration> = (0..20).map(|_| space.sample(&mut random)).collect();
+        for _ in 0..2000 {
+            let a = random.pick(&parents).clone();
+            let b = random.pick(&parents).clone();
+            for child in [space.mutate(&a, &mut random), space.cross(&a, &b, &mut random)] {
+                assert_eq!(space.check(&child), Ok(()), "{child:?}");
+                let at = random.below(20) as usize;
+                parents[at] = child;
+            }
+        }
+    }
+
+    #[test]
+    fn a_mutation_changes_something_unless_there_is_nothing_else() {
+        let space = Space::new(mixed_problem(0).space);
+        let mut random = Random::new(3);
+        let same = (0..500).filter(|_| {
+            let parent = space.sample(&mut random);
+            // Requirements and conflicts may undo what a mutation did.
+            space.key(&space.mutate(&parent, &mut random)) == space.key(&parent)
+        });
+        assert!(same.count() < 50);
+    }
+
+    #[test]
+    fn what_a_configuration_lacks_or_has_too_much_is_said() {
+        let mut tuned = technique("tune", []);
+        tuned.requires.push("quantised-base".into());
+        let cache = technique(
+            "cache",
+            [choice("window", "", [0i64, 64]).into(), choice("sinks", "", [0i64, 4]).when("window", [64i64]).into()],
+        );
+        let space = Space::new(vec![tuned, cache]);
+        let on = |name: &str, settings: Vec<Setting>| Choice { technique: name.into(), settings };
+        let window = |size: i64| crate::setting("window", size);
+        let sinks = |count: i64| crate::setting("sinks", count);
+        let wrong = |configuration: &[Choice]| space.check(configuration).unwrap_err();
+        assert_eq!(wrong(&[on("tune", vec![])]), "`tune` requires `quantised-base`, which nothing provides");
+        assert_eq!(wrong(&[on("cash", vec![])]), "unknown technique `cash`");
+        assert_eq!(wrong(&[on("cache", vec![window(64)])]), "`cache` lacks a setting of `sinks`");
+        assert_eq!(wrong(&[on("cache", vec![window(0), sinks(4)])]), "`cache` has the setting `sinks` too many");
+        assert_eq!(wrong(&[on("cache", vec![window(9)])]), "`cache`: window = 9 is outside its domain");
+        assert_eq!(space.check(&[on("cache", vec![window(64), sinks(4)])]), Ok(()));
+    }
+
+    #[test]
+    fn stages_are_inherited_whole_or_mixed() {
+        let space = Space::new(mixed_problem(0).space);
+        let (stages, techniques) = (space.techniques(), space.techniques().len());
+        assert!(stages.windows(2).all(|pair| pair[0].stage as u8 <= pair[1].stage as u8));
+        let mut random = Random::new(1);
+        let everything: Configuration = stages.iter().map(|t| space.choice(t, |p| p.default.clone())).collect();
+        // With an empty parent a child has a part of the other; conflicts cost at most one more.
+        let sizes: Vec<usize> = (0..200).map(|_| space.cross(&everything, &[], &mut random).len()).collect();
+        assert!(sizes.contains(&0) && sizes.contains(&(techniques - 1)) && sizes.contains(&2), "{sizes:?}");
+    }
+
+    #[test]
+    fn distance_is_0_to_itself_and_1_between_all_and_nothing() {
+        let space = Space::new(vec![technique("a", [real("x", "", 0.0..=2.0).into()]), technique("b", [])]);
+        let at = |x: f64| vec![Choice { technique: "a".into(), settings: vec![crate::setting("x", x)] }];
+        assert_eq!(space.distance(&at(1.0), &at(1.0)), 0.0);
+        assert_eq!(space.distance(&at(0.5), &at(1.5)), 0.25);
+        let both = [at(1.0), vec![Choice { technique: "b".into(), settings: vec![] }]].concat();
+        assert_eq!(space.distance(&both, &[]), 1.0);
+    }
+
+    #[test]
+    fn levels_hold_both_ends_and_every_member_of_a_short_range() {
+        let texts = |domain: &Domain, count| domain.levels(count).iter().map(Value::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&domain(integer("n", "", 1..=16).log()), 5), ["1", "2", "4", "8", "16"]);
+        assert_eq!(texts(&domain(integer("n", "", 1..=4).log()), 5), ["1", "2", "3", "4"]);
+        assert_eq!(texts(&domain(integer("n", "", 10..=50).step(20)), 9), ["10", "30", "50"]);
+        assert_eq!(texts(&domain(real("x", "", 0.01..=1.0).log()), 3), ["0.01", "0.1", "1"]);
+        assert_eq!(texts(&domain(flag("f", "")), 9), ["off", "on"]);
+        assert_eq!(texts(&domain(choice("c", "", ["a", "b", "c"])), 2), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn samples_reach_every_member_and_neighbours_are_other_members() {
+        let mut random = Random::new(5);
+        for domain in [
+            domain(integer("n", "", 1..=6)),
+            domain(integer("n", "", 3..=48).step(9).log()),
+            domain(choice("c", "", ["a", "b", "c"])),
+            domain(choice("c", "", ["a", "b", "c"]).ordered()),
+            domain(flag("f", "")),
+        ] {
+            let all = domain.levels(99);
+            let seen: Vec<Value> = (0..500).map(|_| domain.sample(&mut random)).collect();
+            assert!(all.iter().all(|member| seen.contains(member)), "{domain:?}");
+            for value in &seen {
+                let next = domain.neighbour(value, &mut random);
+                assert!(
+                    domain.contains(value) && domain.contains(&next) && next != *value,
+                    "{domain:?}: {value} {next}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_counts_conditional_settings_only_where_they_exist() {
+        let cache = technique(
+            "cache",
+            [
+                choice("window", "", [0i64, 64, 128]).into(),
+                choice("sinks", "", [0i64, 4]).when("window", [64i64, 128]).into(),
+            ],
+        );
+        assert_eq!(Space::new(vec![cache.clone()]).size(), 6.0);
+        let open = technique("tune", [real("rate", "", 0.0..=1.0).into()]);
+        assert_eq!(Space::new(vec![cache, open]).size(), f64::INFINITY);
+    }
 }

@@ -11,7 +11,7 @@ impl Technique for Threads {
     }
 
     fn parameters(_: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-        let cores = facts.integer("hardware.cpu_cores")?;
+        let cores = facts.integer("hardware.cpu_logical_cores")?;
         if cores < 2 {
             return Err(Error::not_applicable("the machine has a single core"));
         }

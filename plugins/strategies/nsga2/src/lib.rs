@@ -37,12 +37,12 @@ impl Strategy for Nsga2 {
         Description::new(identity!("nsga2", summary, reference))
             .parameter(integer(
                 "initial",
-                "Trials of the initial design; 0 takes a third of the budget, at most 24.",
+                "Trials of the initial design; 0 takes half of the budget, 4 to 24.",
                 0..=1000,
             ))
             .parameter(integer(
                 "population",
-                "Trials that may become parents; 0 takes half of the budget, 8 to 40.",
+                "Trials that may become parents; 0 takes a fifth of the budget, 8 to 40.",
                 0..=1000,
             ))
     }
@@ -54,8 +54,8 @@ impl Strategy for Nsga2 {
         }
         let budget = i64::from(problem.budget);
         let or = |given: i64, automatic: i64| if given > 0 { given as usize } else { automatic as usize };
-        let initial = or(settings.integer("initial")?, ((budget - 1 + 2) / 3).clamp(4, 24));
-        let parents = or(settings.integer("population")?, (budget / 2).clamp(8, 40));
+        let initial = or(settings.integer("initial")?, (budget / 2).clamp(4, 24));
+        let parents = or(settings.integer("population")?, (budget / 5).clamp(8, 40));
         let space = Space::new(problem.space);
         let mut design = design::landmarks(&space);
         design.truncate(initial);

@@ -25,7 +25,7 @@ fn random_points(seed: u64, budget: u32) -> Vec<[f64; 2]> {
 
 #[test]
 fn it_beats_random_search_on_average() {
-    const SEEDS: u64 = 40;
+    const SEEDS: u64 = 100;
     for (budget, lead) in [(24, 0.01), (60, 0.02)] {
         let mean = |points: &dyn Fn(u64) -> Vec<[f64; 2]>| {
             (0..SEEDS).map(|seed| hypervolume(&points(seed))).sum::<f64>() / SEEDS as f64
@@ -60,21 +60,11 @@ fn the_seed_decides_everything() {
 #[test]
 fn the_initial_design_is_each_technique_alone_then_all_together_then_the_unlike() {
     let mut search = Nsga2::start(problem(1, 24)).unwrap();
-    let why: Vec<String> = search.ask(8, &everything).unwrap().into_iter().map(|p| p.why).collect();
-    assert_eq!(
-        why,
-        [
-            "initial design: prune alone",
-            "initial design: tune alone",
-            "initial design: cache alone",
-            "initial design: quantise alone",
-            "initial design: sparse alone",
-            // tune and sparse are in conflict, so there is no configuration of all techniques.
-            "initial design: unlike anything tried",
-            "initial design: unlike anything tried",
-            "initial design: unlike anything tried",
-        ]
-    );
+    let why: Vec<String> = search.ask(12, &everything).unwrap().into_iter().map(|p| p.why).collect();
+    let alone = ["prune", "tune", "cache", "quantise", "sparse"].map(|id| format!("initial design: {id} alone"));
+    assert_eq!(why[..5], alone);
+    // tune and sparse are in conflict, so there is no configuration of all techniques.
+    assert!(why[5..].iter().all(|why| why == "initial design: unlike anything tried"));
 }
 
 #[test]
@@ -87,13 +77,20 @@ fn many_workers_are_served_before_any_result() {
 }
 
 #[test]
-fn constraints_draw_the_search_into_the_feasible_region() {
+fn under_a_constraint_it_finds_more_of_the_feasible_front_than_random_search() {
+    const SEEDS: u64 = 100;
     let constraint = Constraint { metric: "loss".into(), at_most: true, bound: 0.05 };
-    let constrained = Problem { constraints: vec![constraint], ..problem(2, 60) };
-    let (_, points) = run::<Nsga2>(constrained);
-    let feasible = |points: &[[f64; 2]]| points.iter().filter(|[_, loss]| *loss <= 0.05).count();
-    let (early, late) = (feasible(&points[..20]), feasible(&points[40..]));
-    assert!(late > early && late >= 10, "{early} feasible of the first 20, {late} of the last 20");
+    let feasible = |points: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
+        points.into_iter().filter(|[_, loss]| *loss <= constraint.bound).collect()
+    };
+    let lowest = |points: &[[f64; 2]]| points.iter().map(|[cost, _]| *cost).fold(1.0, f64::min);
+    let (mut bred, mut drawn) = (0.0, 0.0);
+    for seed in 0..SEEDS {
+        let (_, points) = run::<Nsga2>(Problem { constraints: vec![constraint.clone()], ..problem(seed, 60) });
+        bred += lowest(&feasible(points)) / SEEDS as f64;
+        drawn += lowest(&feasible(random_points(seed, 60))) / SEEDS as f64;
+    }
+    assert!(bred < drawn - 0.02, "feasible cost {bred:.3} against {drawn:.3} at random");
 }
 
 #[test]
