@@ -7,7 +7,7 @@ use crate::time::{phases, summary};
 use crate::units::{SCORE, clean, date, duration, label, number, signed, with_unit};
 use crate::view::{Measured, Place, Row, View, constraint_with_value};
 use aehost_common::{Direction, Domain, Value as Setting};
-use aehost_study::{Analysis, StudyRecord, Trial, metrics};
+use aehost_study::{Analysis, Choice, Outcome, StudyRecord, Trial, metrics};
 use minijinja::{AutoEscape, Environment, context};
 use serde_json::{Map, Value, json};
 
@@ -101,8 +101,12 @@ fn headline(view: &View) -> Option<Value> {
         figures.push(json!({"name": name, "value": value, "unit": unit, "note": note}));
     };
     let score = own.figures.score().map_or_else(|| "unavailable".into(), |s| format!("{s:.2}"));
-    let holds = if own.figures.feasible { "all constraints hold" } else { "a constraint is broken" };
-    figure("Efficiency score", score, "×", format!("cheaper than the baseline; {holds}"));
+    let holds = match own.figures.feasible {
+        _ if view.record.constraints.is_empty() => "no constraints were set".to_owned(),
+        false => "a constraint is broken".to_owned(),
+        true => format!("all constraints hold, {:.0} % likely", (100.0 * own.figures.probability_feasible).clamp(1.0, 99.0)),
+    };
+    figure("Efficiency score", score, "×", holds);
     match &own.figures.accuracy_drop {
         Some(drop) => {
             let [low, high] = drop.interval;
@@ -130,21 +134,23 @@ fn headline(view: &View) -> Option<Value> {
         "kind": if confirmed { "confirmed" } else { "screening" },
         "badge": badge,
         "figures": figures,
-        "formula": formula(&own),
+        "score": own.figures.score().map(|score| format!("{score:.2}")),
+        "factors": factors(view, &base, &own),
         "trial": trial,
         "choices": choices(recommended.trial),
         "command": format!("aehost generate --study {} --trial {trial} \"Hello\"", clean(&view.record.name)),
     }))
 }
 
-/// The efficiency score's formula with its numbers.
-fn formula(own: &Measured) -> String {
-    let rule = "Efficiency score = geometric mean of baseline / trial over latency, memory, and energy where it is measured";
-    let Some(efficiency) = &own.figures.efficiency else { return format!("{rule}.") };
-    let factors: Vec<String> = efficiency.factors.values().map(|f| format!("{f:.3}")).collect();
-    let names: Vec<String> = efficiency.factors.keys().map(|name| label(name)).collect();
-    let (product, n) = (factors.join(" × "), factors.len());
-    format!("{rule} = ({product})^(1/{n}) = {:.3}, from {}.", efficiency.score, names.join(", "))
+/// What the efficiency score is the mean of: the values of the baseline and of the recommended trial.
+fn factors(view: &View, base: &Measured, own: &Measured) -> Vec<Value> {
+    let names = own.figures.efficiency.iter().flat_map(|e| e.factors.keys());
+    let factor = |name: &String| {
+        let shown = view.metric(name)?;
+        let value = |m: &Measured| Some(shown.scale.show(m.figure(name)?.value));
+        Some(json!({"name": shown.label, "baseline": value(base)?, "recommended": value(own)?}))
+    };
+    names.filter_map(factor).collect()
 }
 
 fn capitalised(text: &str) -> String {
@@ -153,10 +159,10 @@ fn capitalised(text: &str) -> String {
 }
 
 fn choices(trial: &Trial) -> Vec<Value> {
-    let settings = |choice: &aehost_study::Choice| -> Vec<[String; 2]> {
+    let settings = |choice: &Choice| -> Vec<[String; 2]> {
         choice.settings.iter().map(|s| [clean(&s.name), clean(&s.value.to_string())]).collect()
     };
-    let choice = |c| json!({"technique": clean(&aehost_study::Choice::clone(c).technique), "settings": settings(c)});
+    let choice = |choice: &Choice| json!({"technique": clean(&choice.technique), "settings": settings(choice)});
     trial.configuration.0.iter().map(choice).collect()
 }
 
@@ -172,15 +178,12 @@ fn data(view: &View) -> Value {
         .collect();
     let cost = view.record.objectives.iter().map(|o| o.metric.as_str()).find(|m| *m != view.record.accuracy_metric);
     let x = cost.filter(|m| view.metric(m).is_some()).unwrap_or(SCORE);
-    let y = if view.metric(&view.record.accuracy_metric).is_some() { &view.record.accuracy_metric } else { metrics::ACCURACY_DROP };
-    let drawn: Vec<&str> = view
-        .record
-        .objectives
-        .iter()
-        .map(|o| o.metric.as_str())
-        .chain([metrics::ACCURACY_DROP, SCORE])
-        .collect();
-    let compared = drawn.iter().copied().filter(|m| ![metrics::ACCURACY_DROP, SCORE].contains(m)).chain([
+    let accuracy = view.metric(&view.record.accuracy_metric).map(|m| m.name.as_str());
+    let y = accuracy.unwrap_or(metrics::ACCURACY_DROP);
+    let objectives = || view.record.objectives.iter().map(|o| o.metric.as_str());
+    let drawn: Vec<&str> = objectives().chain([SCORE]).collect();
+    let quality = view.record.evaluators.iter().filter_map(|e| Some(e.description.metrics.first()?.name.as_str()));
+    let compared = objectives().filter(|m| *m != metrics::ACCURACY_DROP).chain(quality).chain([
         "latency.ttft_ms",
         "latency.tpot_ms",
         metrics::END_TO_END,
@@ -191,7 +194,7 @@ fn data(view: &View) -> Value {
     json!({
         "metrics": shown,
         "shown_metrics": drawn,
-        "compared_metrics": compared.chain(view.record.evaluators.iter().filter_map(|e| Some(e.description.metrics.first()?.name.as_str()))).collect::<Vec<_>>(),
+        "compared_metrics": compared.collect::<Vec<_>>(),
         "x": x,
         "y": y,
         "baseline": view.baseline().map(|r| r.trial.id),
@@ -286,10 +289,7 @@ fn trial(view: &View, row: &Row) -> Value {
         "screening": figures(row.screening),
         "confirmed": figures(row.confirmed),
         "confirmed_in": row.confirmed.map(|m| m.trial.id),
-        "feasible": {
-            "screening": row.screening.is_some_and(|m| m.figures.feasible),
-            "confirmed": row.confirmed.is_some_and(|m| m.figures.feasible),
-        },
+        "feasible": row.feasible,
         "estimated": view.metrics.iter().filter_map(estimated).collect::<Map<_, _>>(),
         "unavailable": measurements.iter().flat_map(|m| &m.unavailable).map(|(m, why)| (label(m), clean(why))).collect::<Vec<_>>(),
     })
@@ -362,7 +362,8 @@ fn table_row(view: &View, row: &Row, kind: &str, measured: Option<Measured>) -> 
     json!({"trial": row.trial.id, "class": class, "cells": cells})
 }
 
-/// What a person should know: each remark once, with the trials that it was made on.
+/// What a person should know: each remark once, with the trials that it was made on, and what failed. A configuration that
+/// was rejected before it was measured is no failure.
 fn warnings(view: &View) -> Vec<Value> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     for trial in view.trials {
@@ -373,7 +374,8 @@ fn warnings(view: &View) -> Vec<Value> {
                 None => found.push((text, vec![trial.id.to_string()])),
             }
         }
-        if let Some(message) = outcome_message(&trial.outcome) {
+        let failed = !matches!(trial.outcome, Outcome::Ok { .. } | Outcome::Infeasible { .. });
+        if let Some(message) = outcome_message(&trial.outcome).filter(|_| failed) {
             found.push((format!("{}: {message}", trial.outcome.word()), vec![trial.id.to_string()]));
         }
     }

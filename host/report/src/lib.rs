@@ -3,10 +3,12 @@
 
 mod hardware;
 mod html;
+mod svg;
 mod terminal;
 mod time;
 mod units;
 mod view;
 
 pub use html::html;
+pub use svg::{Fidelity, SvgError, front_svg};
 pub use terminal::{Terminal, front_table, list_table, timings_table, trial_view};

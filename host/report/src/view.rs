@@ -47,6 +47,8 @@ pub(crate) struct Row<'a> {
     pub place: Place,
     /// The baseline and the recommended trial may be on the front or not.
     pub on_front: bool,
+    /// By the confirmation where there is one.
+    pub feasible: bool,
     pub screening: Option<Measured<'a>>,
     pub confirmed: Option<Measured<'a>>,
 }
@@ -93,6 +95,7 @@ impl<'a> View<'a> {
                 trial: find(analysed.trial)?,
                 place,
                 on_front: analysed.on_front,
+                feasible: analysed.feasible,
                 screening: analysed.screening.as_ref().and_then(measured),
                 confirmed: analysed.confirmed.as_ref().and_then(measured),
             })

@@ -16,6 +16,9 @@ fn look() {
             for id in [TrialId(0), first].into_iter().chain(neighbours) { let c = study::confirm(&trials, id, energy); trials.push(c); }
         }
         let page = html(&record, &trials, &Analysis::of(&record, &trials));
+        for (i,(x,y)) in [("latency.e2e","accuracy"),("memory.peak","accuracy drop")].into_iter().enumerate() { for (j,f) in [aehost_report::Fidelity::Screening, aehost_report::Fidelity::Confirmed].into_iter().enumerate() {
+          match aehost_report::front_svg(&record, &trials, &Analysis::of(&record, &trials), x, y, f) { Ok(s) => std::fs::write(format!("{}/{name}{i}{j}.svg", env!("CARGO_TARGET_TMPDIR")), s).unwrap(), Err(e) => println!("{e}") }
+        }}
         std::fs::write(format!("{}/{name}.html", env!("CARGO_TARGET_TMPDIR")), page).unwrap();
     }
 }

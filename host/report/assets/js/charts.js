@@ -13,39 +13,33 @@ function comparisonSection() {
     .map((m) => ({ metric: m, from: valueOf(baseline, m.key, kind), to: valueOf(recommended, m.key, kind) }))
     .filter((row) => row.from > 0 && row.to !== null)
     .reverse();
-  about.textContent = `The baseline is 100 %; bars show the recommended configuration, trial ${recommended.id} (${kind} figures).`;
-  element("comparison-chart").style.height = `${70 + rows.length * 44}px`;
-  const arrow = (m) => (m.direction === "maximize" ? "more is better" : "less is better");
-  chart("comparison-chart", (t) => ({
-    grid: { left: 8, right: 24, top: 10, bottom: 40, containLabel: true },
-    xAxis: valueAxis(t, "share of the baseline (%)", { scale: false, min: 0, nameGap: 28 }),
-    yAxis: {
-      type: "category", data: rows.map((r) => r.metric.label), axisTick: { show: false }, axisLine: { lineStyle: { color: t.line } },
-      axisLabel: { color: t.ink, fontSize: 12.5, width: Math.min(220, window.innerWidth * 0.34), overflow: "break" },
-    },
-    tooltip: {
-      confine: true, backgroundColor: t.card, borderColor: t.line, textStyle: { color: t.ink, fontSize: 13 },
-      formatter: (p) => {
-        const { metric, from, to } = rows[p.dataIndex];
-        const box = make("div");
-        box.append(make("b", metric.label), make("div", `baseline ${number(from)} ${metric.unit}`),
-          make("div", `recommended ${number(to)} ${metric.unit}`), make("div", arrow(metric)));
-        return box;
+  about.textContent = `The baseline is 100 %; bars show the recommended configuration, trial ${recommended.id} (${kind} figures). Teal is better than the baseline or equal to it, brown is worse.`;
+  element("comparison-chart").style.height = `${80 + rows.length * 46}px`;
+  const better = ({ metric, from, to }) => (metric.direction === "maximize" ? to >= from : to <= from);
+  chart("comparison-chart", (t) => {
+    const { yAxis, series } = bars(t, rows.map((row) => ({
+      name: row.metric.label, value: (100 * row.to) / row.from, color: better(row) ? t.accent : t.infeasible,
+      figure: `${number(row.to)} instead of ${number(row.from)} ${row.metric.unit}`,
+    })));
+    series.markLine = {
+      silent: true, symbol: "none", lineStyle: { color: t.baseline, type: "solid", width: 1.5 },
+      label: { formatter: "baseline", color: t.soft, position: "end" }, data: [{ xAxis: 100 }],
+    };
+    return {
+      grid: { left: 4, right: 28, top: 26, bottom: 48 },
+      xAxis: valueAxis(t, "percent of the baseline", { scale: false, min: 0, max: (range) => Math.max(110, range.max), nameGap: 28, axisLabel: { color: t.soft, showMaxLabel: false, formatter: tick } }),
+      yAxis, series,
+      tooltip: {
+        formatter: (p) => {
+          const { metric } = rows[p.dataIndex];
+          const box = make("div");
+          box.append(make("b", metric.label), make("div", `${number(p.value)} % of the baseline`),
+            make("div", metric.direction === "maximize" ? "more is better" : "less is better"));
+          return box;
+        },
       },
-    },
-    series: [{
-      type: "bar", barWidth: 20, data: rows.map((r) => (100 * r.to) / r.from),
-      itemStyle: { color: t.recommended, borderRadius: [0, 3, 3, 0] },
-      label: {
-        show: true, position: "insideLeft", color: t.paper, fontSize: 12, fontWeight: 600,
-        formatter: (p) => `${number(rows[p.dataIndex].to)} of ${number(rows[p.dataIndex].from)} ${rows[p.dataIndex].metric.unit}`,
-      },
-      markLine: {
-        silent: true, symbol: "none", lineStyle: { color: t.baseline, type: "solid", width: 1.5 },
-        label: { show: false }, data: [{ xAxis: 100 }],
-      },
-    }],
-  }));
+    };
+  });
 }
 
 function convergenceSection() {
@@ -55,10 +49,9 @@ function convergenceSection() {
       ? {
           grid: { left: 60, right: 16, top: 14, bottom: 48 },
           xAxis: valueAxis(t, "trial", { min: 0, max: last, minInterval: 1, scale: false, splitLine: { show: false }, nameGap: 28 }),
-          yAxis: valueAxis(t, "hypervolume", { scale: false, nameGap: 42 }),
+          yAxis: valueAxis(t, "share dominated", { scale: false, min: 0, max: 1, nameGap: 42 }),
           tooltip: {
-            trigger: "axis", confine: true, backgroundColor: t.card, borderColor: t.line, textStyle: { color: t.ink, fontSize: 13 },
-            formatter: ([p]) => make("div", `after trial ${p.value[0]}: ${number(p.value[1])}`),
+            trigger: "axis", formatter: ([p]) => make("div", `after trial ${p.value[0]}: ${number(p.value[1])}`),
           },
           series: [{
             type: "line", step: "end", data: data.hypervolume, showSymbol: false, lineStyle: { color: t.front, width: 2 },
@@ -75,28 +68,25 @@ function importanceSection() {
   if (!data.importance.length) {
     label.style.display = "none";
     element("importance-chart").style.display = "none";
+    element("importance-quality").textContent = "Fewer than 8 trials were measured: too few to tell.";
     return;
   }
   options(choice, data.importance.map((entry, i) => [String(i), entry.label]), "0");
   if (data.importance.length < 2) label.style.display = "none";
   const view = chart("importance-chart", (t) => {
-    const shares = [...data.importance[Number(choice.value)].shares].sort((a, b) => a[1] - b[1]);
-    element("importance-chart").style.height = `${Math.max(140, 60 + shares.length * 30)}px`;
+    const entry = data.importance[Number(choice.value)];
+    const shares = entry.shares.filter(([, share]) => share >= 0.01).sort((a, b) => a[1] - b[1]);
+    const doubt = entry.explained < 0.2 ? ", too little for this order to mean much" : "";
+    element("importance-quality").textContent =
+      `The forest explains ${Math.max(0, 100 * entry.explained).toFixed(0)} % of the differences between trials that it has not seen${doubt}. Shares under 1 % are left out.`;
+    element("importance-chart").style.height = `${16 + shares.length * 42}px`;
+    const { yAxis, series } = bars(t, shares.map(([name, share]) => (
+      { name, value: share, color: t.accent, figure: `${(100 * share).toFixed(0)} %` })));
     return {
-      grid: { left: 8, right: 48, top: 4, bottom: 8, containLabel: true },
+      grid: { left: 4, right: 8, top: 14, bottom: 0 },
       xAxis: { type: "value", show: false, min: 0 },
-      yAxis: {
-        type: "category", data: shares.map(([name]) => name), axisTick: { show: false }, axisLine: { show: false },
-        axisLabel: { color: t.ink, fontSize: 12.5, width: Math.min(230, window.innerWidth * 0.5), overflow: "break" },
-      },
-      tooltip: {
-        confine: true, backgroundColor: t.card, borderColor: t.line, textStyle: { color: t.ink, fontSize: 13 },
-        formatter: (p) => make("div", `${shares[p.dataIndex][0]}: ${number(100 * p.value)} %`),
-      },
-      series: [{
-        type: "bar", barWidth: 14, data: shares.map(([, share]) => share), itemStyle: { color: t.accent, borderRadius: [0, 3, 3, 0] },
-        label: { show: true, position: "right", color: t.soft, formatter: (p) => `${(100 * p.value).toFixed(0)} %` },
-      }],
+      yAxis, series,
+      tooltip: { formatter: (p) => make("div", `${shares[p.dataIndex][0]}: ${number(100 * p.value)} %`) },
     };
   });
   choice.addEventListener("change", () => {

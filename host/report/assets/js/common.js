@@ -35,12 +35,13 @@ function shown(key, figure) {
   return number(figure[0]) + error + (unit ? ` ${unit}` : "");
 }
 
+const STAR = "M12 2l3.1 6.3 6.9 1-5 4.9 1.2 6.8-6.2-3.2-6.2 3.2 1.2-6.8-5-4.9 6.9-1z";
 const KINDS = {
   infeasible: { name: "breaks a constraint", symbol: "triangle", size: 9, hollow: true },
   dominated: { name: "beaten by another", symbol: "circle", size: 8 },
   front: { name: "on the front", symbol: "circle", size: 12 },
   baseline: { name: "baseline", symbol: "diamond", size: 16 },
-  recommended: { name: "recommended", symbol: "pin", size: 30 },
+  recommended: { name: "recommended", symbol: `path://${STAR}`, size: 22 },
 };
 
 function theme() {
@@ -68,27 +69,49 @@ function chart(id, option) {
       {
         animation: false,
         aria: { enabled: true },
-        textStyle: { fontFamily: "inherit", color: t.ink },
-        tooltip: {
-          confine: true, backgroundColor: t.card, borderColor: t.line, padding: [8, 12], className: "tip",
-          textStyle: { color: t.ink, fontSize: 13 },
-        },
+        // Text is measured on a canvas, which knows no inheritance.
+        textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: t.ink },
         ...made,
+        tooltip: {
+          confine: true, backgroundColor: t.card, borderColor: t.line, padding: [8, 12],
+          textStyle: { color: t.ink, fontSize: 13 }, ...made.tooltip,
+        },
       },
       true,
     );
   };
   draw();
-  new ResizeObserver(() => instance.resize()).observe(host);
+  new ResizeObserver(() => {
+    instance.resize();
+    draw();
+  }).observe(host);
   charts.push(draw);
   return { instance, draw };
 }
 
+const tick = (value) => (Math.abs(value) >= 1e4 ? value.toLocaleString("en") : String(+value.toPrecision(6)));
+
+/** Horizontal bars, each with its name and its figure above it, so that they fit every width. */
+function bars(t, rows) {
+  const plain = (text) => text.replace(/[{}|]/g, " ");
+  return {
+    yAxis: { type: "category", data: rows.map((row) => row.name), show: false },
+    series: {
+      type: "bar", barWidth: 12, itemStyle: { borderRadius: [0, 3, 3, 0] },
+      data: rows.map((row) => ({ value: row.value, itemStyle: { color: row.color } })),
+      label: {
+        show: true, position: [0, -18], align: "left", formatter: (p) => `{name|${plain(rows[p.dataIndex].name)}}  {figure|${plain(rows[p.dataIndex].figure)}}`,
+        rich: { name: { color: t.ink, fontSize: 13 }, figure: { color: t.soft, fontSize: 13 } },
+      },
+    },
+  };
+}
+
 function valueAxis(t, name, more) {
   return {
-    type: "value", name, scale: true, nameLocation: "middle", nameGap: 32, nameTextStyle: { color: t.soft, fontSize: 12.5 },
+    type: "value", name, scale: true, boundaryGap: ["4%", "4%"], nameLocation: "middle", nameGap: 32, nameTextStyle: { color: t.soft, fontSize: 12.5 },
     axisLine: { show: true, lineStyle: { color: t.line } }, axisTick: { show: false },
-    axisLabel: { color: t.soft, hideOverlap: true, formatter: (v) => (Math.abs(v) >= 1e4 ? v.toLocaleString("en") : String(+v.toPrecision(6))) },
+    axisLabel: { color: t.soft, hideOverlap: true, formatter: tick },
     splitLine: { lineStyle: { color: t.line, opacity: 0.6 } },
     ...more,
   };

@@ -29,11 +29,10 @@ function frontSection() {
     for (const trial of data.trials) {
       const [px, py] = [valueOf(trial, mx.key, kind.value), valueOf(trial, my.key, kind.value)];
       if (px === null || py === null) continue;
-      points.push({ x: px, y: py, trial, feasible: trial.feasible[kind.value] });
+      points.push({ x: px, y: py, trial, feasible: trial.feasible });
     }
     const series = Object.entries(KINDS).map(([key, look]) => ({
       name: look.name, type: "scatter", symbol: look.symbol, symbolSize: look.size, z: key === "recommended" ? 5 : 3,
-      symbolOffset: look.symbol === "pin" ? [0, "-30%"] : undefined,
       itemStyle: look.hollow
         ? { color: "transparent", borderColor: t[key], borderWidth: 1.5 }
         : { color: t[key], borderColor: t.paper, borderWidth: 1 },
@@ -61,11 +60,10 @@ function frontSection() {
         feature: { saveAsImage: { name: "front", title: "Save as SVG", backgroundColor: t.paper } },
       },
       tooltip: {
-        confine: true, backgroundColor: t.card, borderColor: t.line, textStyle: { color: t.ink, fontSize: 13 },
         formatter: (p) => tip(trials.get(p.data.trial), [mx.key, my.key], kind.value),
       },
       xAxis: valueAxis(t, axisName(mx)),
-      yAxis: valueAxis(t, axisName(my), { nameGap: 46 }),
+      yAxis: valueAxis(t, axisName(my), { nameGap: 44 }),
       series,
     };
   });
@@ -94,7 +92,6 @@ function show(trial) {
   for (const [kind, heading] of [["confirmed", confirmed], ["screening", "Screening"]]) {
     const found = figures(trial, kind);
     if (!found) continue;
-    box.append(make("h3", heading));
     const list = make("dl");
     for (const metric of data.metrics) {
       if (!found[metric.key]) continue;
@@ -103,8 +100,14 @@ function show(trial) {
       if (formula) value.append(make("div", `estimated: ${formula}`));
       list.append(make("dt", metric.label), value);
     }
-    box.append(list);
+    if (kind === "screening" && trial.confirmed) {
+      const folded = make("details");
+      folded.append(make("summary", heading), list);
+      box.append(folded);
+    } else {
+      box.append(make("h3", heading), list);
+    }
   }
-  for (const [metric, reason] of trial.unavailable) box.append(make("p", `${metric}: unavailable. ${reason}`, "why"));
+  for (const [metric, reason] of trial.unavailable) box.append(make("p", `${metric} is unavailable: ${reason}`, "why"));
   if (trial.why) box.append(make("p", `Why it was tried: ${trial.why}`, "why"));
 }

@@ -11,27 +11,25 @@ function parallelSection() {
     ...data.parameters.map((p) => ({ label: p.label, values: p.values, of: (trial) => setting(trial.settings[p.key], p.values) })),
     ...outcomes.map((m) => ({ label: axisName(m), values: null, best: m.direction, of: (trial) => valueOf(trial, m.key, "screening") ?? "-" })),
   ];
-  element("parallel-chart").style.minWidth = `${dimensions.length * 104}px`;
+  element("parallel-chart").style.minWidth = `${dimensions.length * 92}px`;
   const order = ["infeasible", "dominated", "front", "baseline", "recommended"];
   const lines = [...measured].sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
 
+  const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   const wrap = (label) => {
-    const words = label.split(/[ ]|(?<=\.)/);
     const rows = [""];
-    for (const word of words) {
-      const glue = rows.at(-1).endsWith(".") || !rows.at(-1) ? "" : " ";
-      if (rows.at(-1) && (rows.at(-1) + glue + word).length > 15) rows.push(word);
-      else rows[rows.length - 1] += glue + word;
+    for (const word of label.split(/(?<=[ .-])/)) {
+      if (rows.at(-1) && (rows.at(-1) + word.trimEnd()).length > 13) rows.push(word);
+      else rows[rows.length - 1] += word;
     }
-    return rows.map((row) => (row.length > 17 ? `${row.slice(0, 16)}…` : row)).join("\n");
+    return rows.map((row) => short(row.trimEnd(), 14)).join("\n");
   };
-  const short = (text) => (text.length > 12 ? `${text.slice(0, 11)}…` : text);
 
   const view = chart("parallel-chart", (t) => {
     if (!lines.length) return null;
     return {
       parallel: {
-        left: 50, right: 60, top: 72, bottom: 24,
+        left: 46, right: 56, top: 78, bottom: 22,
         parallelAxisDefault: {
           nameLocation: "end", nameGap: 14, nameTextStyle: { color: t.ink, fontSize: 12, lineHeight: 15 },
           axisLine: { lineStyle: { color: t.soft } }, axisTick: { show: false },
@@ -42,11 +40,10 @@ function parallelSection() {
       parallelAxis: dimensions.map((d, dim) => ({
         dim, name: wrap(d.label),
         ...(d.values
-          ? { type: "category", data: d.values, axisLabel: { formatter: short } }
-          : { type: "value", scale: true, inverse: d.best === "minimize", nameLocation: d.best === "minimize" ? "start" : "end", axisLabel: { formatter: number } }),
+          ? { type: "category", data: d.values, axisLabel: { formatter: (text) => short(text, 10) } }
+          : { type: "value", scale: true, inverse: d.best === "minimize", nameLocation: d.best === "minimize" ? "start" : "end", axisLabel: { formatter: tick } }),
       })),
       tooltip: {
-        confine: true, backgroundColor: t.card, borderColor: t.line, textStyle: { color: t.ink, fontSize: 13 },
         formatter: (p) => (p.data?.trial === undefined ? "" : tip(trials.get(p.data.trial), outcomes.map((m) => m.key), "screening")),
       },
       series: [{
