@@ -16,7 +16,7 @@ impl Technique for KvCache {
         if caches.is_empty() {
             return Err(Error::not_applicable("the model has no cache"));
         }
-        let runs = |dtype: &&str| caches.iter().all(|node| model.supports("cache", &with(node, "dtype", *dtype)));
+        let runs = |dtype: &&str| caches.iter().all(|node| model.supports("cache", &with(node, "dtype", dtype)));
         let dtypes: Vec<&str> = ["float32", "float16", "q8_0"].into_iter().filter(runs).collect();
         let smallest = dtypes.last().copied().ok_or_else(|| Error::not_applicable("no cache dtype is supported"))?;
         let mut parameters: Vec<Parameter> =

@@ -1,0 +1,46 @@
+//! A component's imports are its permissions, so what each built-in plugin imports is part of its interface.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Builds a set into a folder of this test; what each component imports, as the build step reports it.
+fn imports(set: &str) -> BTreeMap<String, String> {
+    let out = format!("{}/{set}", env!("CARGO_TARGET_TMPDIR"));
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["plugins", "--set", set, "--out", &out])
+        .output()
+        .expect("the build step runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = String::from_utf8(output.stdout).expect("the report is text");
+    let line = |line: &str| {
+        let (file, rest) = line.split_once(".wasm").expect("a file in each line");
+        let (_, imports) = rest.split_once("KB").expect("a size in each line");
+        (file.to_owned(), imports.trim().to_owned())
+    };
+    report.lines().map(line).collect()
+}
+
+#[test]
+fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
+    let expected = [
+        ("evaluator-divergence", "log common session dataset"),
+        ("evaluator-multiple-choice", "log common session dataset"),
+        ("evaluator-perplexity", "log common session dataset"),
+        ("family-llama", "log common graph checkpoint"),
+        ("strategy-grid", "log common feasibility"),
+        ("strategy-nsga2", "log common feasibility"),
+        ("strategy-random", "log common feasibility"),
+        ("technique-blocked-quantization", "log common tensor graph weights calibration"),
+        ("technique-depth-pruning", "log common tensor graph calibration"),
+        ("technique-kv-cache", "log common graph"),
+    ];
+    let expected: BTreeMap<String, String> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    assert_eq!(imports("built-in"), expected);
+}
+
+#[test]
+fn an_interface_that_no_host_offers_shows_among_the_imports() {
+    let imports = imports("faults");
+    assert_eq!(imports["technique-unknown-import"], "telepathy");
+    assert_eq!(imports["not-a-plugin"], "");
+}
