@@ -12,6 +12,10 @@ use std::ops::Range;
 const SIZE: (u32, u32) = (840, 560);
 const LEGEND_HEIGHT: u32 = 46;
 const FONT: &str = "sans-serif";
+// Sizes are of the line; letters come out a fifth smaller.
+const KEY_TEXT: u32 = 18;
+const AXIS_TEXT: u32 = 20;
+const LABEL_TEXT: u32 = 18;
 const INK: RGBColor = RGBColor(29, 34, 39);
 const GREY: RGBColor = RGBColor(120, 128, 136);
 const LIGHT: RGBColor = RGBColor(226, 226, 226);
@@ -170,8 +174,8 @@ fn draw(svg: &mut String, points: &[Point], x: &Shown, y: &Shown) -> Drawn {
     plot.configure_mesh()
         .x_desc(axis_name(x))
         .y_desc(axis_name(y))
-        .axis_desc_style((FONT, 17).into_font().color(&INK))
-        .label_style((FONT, 15).into_font().color(&INK))
+        .axis_desc_style((FONT, AXIS_TEXT).into_font().color(&INK))
+        .label_style((FONT, LABEL_TEXT).into_font().color(&INK))
         .bold_line_style(LIGHT)
         .light_line_style(TRANSPARENT)
         .axis_style(GREY)
@@ -206,18 +210,13 @@ fn mark(plot: &mut Plot, point: &Point) -> Drawn {
         let bars = bars.into_iter().filter(|(.., error)| *error > 0.0);
         plot.draw_series(bars.map(|(from, to, _)| PathElement::new(vec![from, to], colour(point.place).mix(0.45))))?;
         if point.place != Place::Baseline {
-            let style = (FONT, 15).into_font().color(&colour(point.place));
+            let style = (FONT, LABEL_TEXT).into_font().color(&colour(point.place));
             let number = EmptyElement::at((x, y)) + Text::new(point.trial.clone(), (9, -20), style);
             plot.draw_series([number])?;
         }
     }
-    let style = style(point.place);
-    plot.draw_series([EmptyElement::at((x, y)) + Polygon::new(outline(point.place), WHITE) + Polygon::new(outline(point.place), style)])?;
-    if !style.filled {
-        let mut line = outline(point.place);
-        line.extend(line.first().copied());
-        plot.draw_series([EmptyElement::at((x, y)) + PathElement::new(line, style.stroke_width(2))])?;
-    }
+    let (inside, line) = shape(point.place);
+    plot.draw_series([EmptyElement::at((x, y)) + inside + line])?;
     Ok(())
 }
 
@@ -231,9 +230,12 @@ fn colour(place: Place) -> RGBColor {
     }
 }
 
-fn style(place: Place) -> ShapeStyle {
-    let colour = colour(place);
-    if place == Place::Infeasible { colour.mix(0.0).into() } else { colour.filled() }
+/// A mark's inside and its line; hollow where a constraint is broken.
+fn shape(place: Place) -> (Polygon<(i32, i32)>, PathElement<(i32, i32)>) {
+    let corners = outline(place);
+    let line = corners.iter().chain(corners.first()).copied().collect::<Vec<_>>();
+    let inside = if place == Place::Infeasible { WHITE } else { colour(place) };
+    (Polygon::new(corners, inside), PathElement::new(line, colour(place).stroke_width(2)))
 }
 
 /// The shape of a mark around its centre, in pixels.
@@ -262,15 +264,13 @@ fn key(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, points: &[Point])
         if !points.iter().any(|p| p.place == place) {
             continue;
         }
-        let at = (left, 26);
-        area.draw(&(EmptyElement::at(at) + Polygon::new(outline(place), style(place))))?;
-        if !style(place).filled {
-            let mut line = outline(place);
-            line.extend(line.first().copied());
-            area.draw(&(EmptyElement::at(at) + PathElement::new(line, colour(place).stroke_width(2))))?;
-        }
-        area.draw(&Text::new(place.word(), (left + 16, 17), (FONT, 16).into_font().color(&INK)))?;
+        let (inside, line) = shape(place);
+        area.draw(&(EmptyElement::at((left, 24)) + inside + line))?;
+        area.draw(&Text::new(place.word(), (left + 16, 16), (FONT, KEY_TEXT).into_font().color(&INK)))?;
         left += 46 + 8 * place.word().len() as i32;
+    }
+    if points.iter().any(|p| p.prominent() && p.x.standard_error + p.y.standard_error > 0.0) {
+        area.draw(&Text::new("bars: standard error", (left, 16), (FONT, KEY_TEXT).into_font().color(&GREY)))?;
     }
     Ok(())
 }

@@ -1,3 +1,4 @@
+#![allow(dead_code)] // Each test file uses some of it.
 //! A study as `aehost run` leaves it: three techniques over two stages, 24 trials with every kind of outcome, and four
 //! confirmations. Figures follow from the configuration by a simple rule, with noise from a fixed seed.
 
@@ -335,9 +336,23 @@ pub fn search(energy: bool) -> Vec<Trial> {
 }
 
 /// A confirmation of one of `trials`, as the next trial of the study.
-pub fn confirm(trials: &[Trial], confirmed: TrialId, energy: bool) -> Trial {
+fn confirm(trials: &[Trial], confirmed: TrialId, energy: bool) -> Trial {
     let configuration = trials[confirmed.0 as usize].configuration.clone();
     let id = trials.len() as u64;
     let outcome = measure(&configuration, 500, 64, id, energy);
     Trial { confirms: Some(confirmed), ..trial(id, Purpose::Confirmation, configuration, outcome) }
+}
+
+/// The search with its confirmations: the baseline, the first candidate, and two of the front.
+pub fn confirmed(energy: bool) -> Vec<Trial> {
+    let record = record();
+    let mut trials = search(energy);
+    let analysis = Analysis::of(&record, &trials);
+    let first = analysis.recommended.expect("the search finds something").trial;
+    let others = analysis.front.iter().copied().filter(|id| *id != first && id.0 > 0).take(2);
+    for id in [TrialId(0), first].into_iter().chain(others) {
+        let confirmation = confirm(&trials, id, energy);
+        trials.push(confirmation);
+    }
+    trials
 }
