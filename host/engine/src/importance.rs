@@ -11,7 +11,7 @@ const TRIES: i32 = 9;
 
 /// Whether [`encode`] knows the format.
 pub(crate) fn encodes(encoding: Encoding) -> bool {
-    matches!(encoding, Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q8_0)
+    matches!(encoding, Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q5_0 | Encoding::Q5_1)
 }
 
 /// Appends the blocks of one row (a multiple of 32 long). `importance` has the row's length.
@@ -27,11 +27,6 @@ pub(crate) fn encode(encoding: Encoding, row: &[f32], importance: &[f32], out: &
             Encoding::Q5_1 => {
                 let (fit, min) = affine(x, w, 31);
                 pack(fit, Some(min), 5, out);
-            }
-            Encoding::Q8_0 => {
-                let (scale, codes) = symmetric(x, w, 128);
-                out.extend_from_slice(&f16::from_f32(scale).to_le_bytes());
-                out.extend(codes.iter().map(|c| (i32::from(*c) - 128) as i8 as u8));
             }
             _ => unreachable!("encodes() was asked first"),
         }
@@ -143,7 +138,7 @@ mod tests {
         fn importance_never_makes_the_weighted_error_worse(
             x in prop::collection::vec(-1f32..1.0, 64), w in prop::collection::vec(0.01f32..10.0, 64),
         ) {
-            for encoding in [Encoding::Q4_0, Encoding::Q4_1, Encoding::Q5_0, Encoding::Q5_1, Encoding::Q8_0] {
+            for encoding in [Encoding::Q4_0, Encoding::Q4_1, Encoding::Q5_0, Encoding::Q5_1] {
                 let mut weighted = Vec::new();
                 encode(encoding, &x, &w, &mut weighted);
                 let plain = Stored::from_floats(encoding, &x, 1, 64).unwrap().to_bytes();

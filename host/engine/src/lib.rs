@@ -21,9 +21,10 @@ mod stored;
 mod variant;
 mod weight;
 
+pub use aehost_formats::Message;
 pub use cache::Cache;
 pub use calibration::{Calibration, Statistics, Wanted};
-pub use candle_core::{DType, Device, Tensor};
+pub use candle_core::{D, DType, Device, Tensor};
 pub use device::device;
 pub use error::EngineError;
 pub use language_model::{LanguageModel, Prompt};

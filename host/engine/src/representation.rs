@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 
 /// A floating-point type of dense weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum FloatType {
     /// IEEE single precision.
+    #[serde(rename = "float32")]
     F32,
     /// IEEE half precision.
+    #[serde(rename = "float16")]
     F16,
     /// bfloat16.
+    #[serde(rename = "bfloat16")]
     BF16,
 }
 

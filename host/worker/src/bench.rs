@@ -1,0 +1,88 @@
+//! Speed and memory of one configuration, phase by phase: what `aehost bench` prints and kept benches compare.
+
+use crate::measure::Scenario;
+use crate::workbench::Workbench;
+use aehost_common::Fault;
+use aehost_engine::Variant;
+use aehost_meter::{PeakMemory, Reading, Summary};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchPlan {
+    /// Tokens of the timed prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated after it.
+    pub output_tokens: usize,
+    /// Tokens in the cache before the timed prompt; not timed.
+    pub depth: usize,
+    /// Counted repeats, each with a model loaded afresh, after one that is discarded.
+    pub repeat: usize,
+}
+
+/// The figures of all repeats.
+#[derive(Debug, Clone, Serialize)]
+pub struct BenchResult {
+    /// Prompt tokens over the time to the first token.
+    pub prefill_tokens_per_second: Summary,
+    /// Generated tokens after the first, over the time after the first; none when one token was asked for.
+    pub decode_tokens_per_second: Option<Summary>,
+    /// Time to first token.
+    pub ttft_ms: Summary,
+    /// Time per output token after the first; none when one token was asked for.
+    pub tpot_ms: Option<Summary>,
+    /// From an opened checkpoint to a model in memory.
+    pub load_ms: Summary,
+    /// Largest resident memory of the process while it generates; none where the system does not tell.
+    pub peak_memory_bytes: Option<Summary>,
+}
+
+pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) -> Result<BenchResult, Fault> {
+    if plan.prompt_tokens == 0 || plan.output_tokens == 0 || plan.repeat == 0 {
+        return Err(Fault::invalid("a bench needs at least 1 prompt token, 1 output token and 1 repeat"));
+    }
+    let (mut load, mut ttft, mut tpot, mut peak) = (vec![], vec![], vec![], vec![]);
+    for repeat in 0..=plan.repeat {
+        let start = Instant::now();
+        let model = workbench.load(variant)?;
+        let loaded = start.elapsed().as_secs_f64() * 1e3;
+        let work = Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
+        let memory = PeakMemory::start();
+        let mut caches = work.caches();
+        if plan.depth > 0 {
+            let deep = Scenario { model: model.model(), prompts: vec![work.prompts[0][..plan.depth].to_vec()], output_tokens: 0 };
+            deep.prefill(&mut caches)?;
+        }
+        let prompt = Scenario { model: model.model(), prompts: vec![work.prompts[0][plan.depth..].to_vec()], output_tokens: 0 };
+        let start = Instant::now();
+        let mut token = prompt.prefill(&mut caches)?;
+        let first = start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        for _ in 1..plan.output_tokens {
+            token = work.decode(&token, &mut caches)?;
+        }
+        let rest = start.elapsed().as_secs_f64() * 1e3;
+        let highest = memory.finish();
+        if repeat == 0 {
+            continue;
+        }
+        load.push(loaded);
+        ttft.push(first);
+        if plan.output_tokens > 1 {
+            tpot.push(rest / (plan.output_tokens - 1) as f64);
+        }
+        if let Reading::Measured { value, .. } = highest {
+            peak.push(value.peak_bytes as f64);
+        }
+    }
+    let all = |samples: Vec<f64>| Summary::of(samples).ok_or_else(|| Fault::internal("a bench has no samples"));
+    Ok(BenchResult {
+        prefill_tokens_per_second: all(ttft.iter().map(|ms| plan.prompt_tokens as f64 / ms * 1e3).collect())?,
+        decode_tokens_per_second: Summary::of(tpot.iter().map(|ms| 1e3 / ms).collect()),
+        ttft_ms: all(ttft)?,
+        tpot_ms: Summary::of(tpot),
+        load_ms: all(load)?,
+        peak_memory_bytes: Summary::of(peak),
+    })
+}
