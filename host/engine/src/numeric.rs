@@ -123,10 +123,7 @@ pub fn from_bytes(shape: &[u32], name: &str, bytes: &[u8], device: &Device) -> R
     let (dtype, dims) = (dtype(name)?, dims("from-bytes", shape)?);
     let expected = dims.iter().product::<usize>() * dtype.size_in_bytes();
     if bytes.len() != expected {
-        return Err(Fault::invalid(format!(
-            "from-bytes: {name} {dims:?} takes {expected} bytes, not {}",
-            bytes.len()
-        )));
+        return Err(Fault::invalid(format!("from-bytes: {name} {dims:?} takes {expected} bytes, not {}", bytes.len())));
     }
     Tensor::from_raw_buffer(bytes, dtype, &dims, device).map_err(fault)
 }
@@ -166,9 +163,7 @@ pub fn random_normal(shape: &[u32], name: &str, seed: u64, device: &Device) -> R
         }
     }
     numbers.truncate(count);
-    Tensor::from_vec(numbers, dims, &Device::Cpu)
-        .and_then(|t| t.to_dtype(dtype)?.to_device(device))
-        .map_err(fault)
+    Tensor::from_vec(numbers, dims, &Device::Cpu).and_then(|t| t.to_dtype(dtype)?.to_device(device)).map_err(fault)
 }
 
 /// The natural logarithm of a positive normal number, by the series of atanh on the mantissa in [1/sqrt 2, sqrt 2).
@@ -392,10 +387,7 @@ pub fn reduce(tensor: &Tensor, op: &str, axes: &[i32], keep_dims: bool) -> Resul
     for given in axes {
         let index = if *given < 0 { rank + i64::from(*given) } else { i64::from(*given) };
         if index < 0 || index >= rank || over.contains(&(index as usize)) {
-            return Err(Fault::invalid(format!(
-                "{op}: axes {axes:?} are not distinct axes of {}",
-                describe(tensor)
-            )));
+            return Err(Fault::invalid(format!("{op}: axes {axes:?} are not distinct axes of {}", describe(tensor))));
         }
         over.push(index as usize);
     }
@@ -558,11 +550,7 @@ pub fn write(tensor: &Tensor, starts: &[u32], part: &Tensor) -> Result<Tensor> {
         && part.rank() == tensor.rank()
         && (0..tensor.rank()).all(|i| starts[i] + part.dims()[i] <= tensor.dims()[i]);
     if !fits {
-        return Err(Fault::invalid(format!(
-            "write: {} at {starts:?} is outside {}",
-            describe(part),
-            describe(tensor)
-        )));
+        return Err(Fault::invalid(format!("write: {} at {starts:?} is outside {}", describe(part), describe(tensor))));
     }
     place(tensor, &starts, part).map_err(fault)
 }
@@ -571,7 +559,8 @@ pub fn write(tensor: &Tensor, starts: &[u32], part: &Tensor) -> Result<Tensor> {
 fn place(tensor: &Tensor, starts: &[usize], part: &Tensor) -> candle_core::Result<Tensor> {
     let differs = |i: &usize| tensor.dims()[*i] != part.dims()[*i];
     let Some(axis) = (0..tensor.rank()).find(differs) else { return Ok(part.clone()) };
-    let inner = place(&tensor.narrow(axis, starts[axis], part.dims()[axis])?, starts_of(starts, axis).as_slice(), part)?;
+    let inner =
+        place(&tensor.narrow(axis, starts[axis], part.dims()[axis])?, starts_of(starts, axis).as_slice(), part)?;
     let copy = tensor.force_contiguous()?;
     copy.slice_set(&inner.force_contiguous()?, axis, starts[axis])?;
     Ok(copy)
@@ -595,10 +584,7 @@ fn check_indices(op: &str, tensor: &Tensor, axis: usize, indices: &Tensor) -> Re
     }
     let largest = indices.flatten_all().and_then(|t| t.max(0)?.to_scalar::<u32>()).map_err(fault)?;
     if largest as usize >= tensor.dims()[axis] {
-        return Err(Fault::invalid(format!(
-            "{op}: index {largest} is outside axis {axis} of {}",
-            describe(tensor)
-        )));
+        return Err(Fault::invalid(format!("{op}: index {largest} is outside axis {axis} of {}", describe(tensor))));
     }
     Ok(())
 }

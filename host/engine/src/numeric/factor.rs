@@ -48,9 +48,8 @@ fn dense(matrix: MatRef<'_, f64>, like: &Tensor) -> Result<Tensor> {
 /// Thin factors U [m, k], S [k] descending, V' [k, n], with k the smaller side, or `rank` where that is less.
 pub fn svd(input: &Tensor, rank: Option<u32>) -> Result<(Tensor, Tensor, Tensor)> {
     let matrix = matrix("svd", input)?;
-    let factors = matrix
-        .thin_svd()
-        .map_err(|_| Fault::invalid(format!("svd: does not converge on {}", describe(input))))?;
+    let factors =
+        matrix.thin_svd().map_err(|_| Fault::invalid(format!("svd: does not converge on {}", describe(input))))?;
     let full = matrix.nrows().min(matrix.ncols());
     let k = rank.map_or(full, |r| full.min(r as usize));
     if k == 0 {

@@ -27,7 +27,9 @@ const CPU: Device = Device::Cpu;
 
 #[test]
 fn bytes_go_in_and_come_out() {
-    for (name, size) in [("float64", 8), ("float32", 4), ("float16", 2), ("bfloat16", 2), ("uint8", 1), ("uint32", 4), ("int64", 8)] {
+    for (name, size) in
+        [("float64", 8), ("float32", 4), ("float16", 2), ("bfloat16", 2), ("uint8", 1), ("uint32", 4), ("int64", 8)]
+    {
         let bytes: Vec<u8> = (0..6 * size as u8).collect();
         let tensor = from_bytes(&[2, 3], name, &bytes, &CPU).unwrap();
         assert_eq!(read(&tensor, 0, 6).unwrap(), bytes, "{name}");
@@ -54,11 +56,21 @@ fn hostile_shapes_are_refused_before_anything_is_allocated() {
         message(full(&huge, "float32", 0.0, &CPU)),
         "full: shape [4294967295, 4294967295, 4294967295] has more than 2147483648 elements"
     );
-    assert_eq!(message(random_normal(&[1 << 20, 1 << 20], "float32", 0, &CPU)), "random-normal: shape [1048576, 1048576] has more than 2147483648 elements");
+    assert_eq!(
+        message(random_normal(&[1 << 20, 1 << 20], "float32", 0, &CPU)),
+        "random-normal: shape [1048576, 1048576] has more than 2147483648 elements"
+    );
     assert_eq!(message(full(&[3, 0], "float32", 0.0, &CPU)), "full: shape [3, 0] has no elements");
-    assert_eq!(message(full(&[1; 9], "float32", 0.0, &CPU)), "full: shape [1, 1, 1, 1, 1, 1, 1, 1, 1] has more than 8 dimensions");
-    let (row, column) = (full(&[1, 1 << 20], "uint8", 1.0, &CPU).unwrap(), full(&[1 << 20, 1], "uint8", 1.0, &CPU).unwrap());
-    assert_eq!(message(binary(&row, "add", &column)), "add: shape [1048576, 1048576] has more than 2147483648 elements");
+    assert_eq!(
+        message(full(&[1; 9], "float32", 0.0, &CPU)),
+        "full: shape [1, 1, 1, 1, 1, 1, 1, 1, 1] has more than 8 dimensions"
+    );
+    let (row, column) =
+        (full(&[1, 1 << 20], "uint8", 1.0, &CPU).unwrap(), full(&[1 << 20, 1], "uint8", 1.0, &CPU).unwrap());
+    assert_eq!(
+        message(binary(&row, "add", &column)),
+        "add: shape [1048576, 1048576] has more than 2147483648 elements"
+    );
     let (row, column) = (cast(&row, "float32").unwrap(), cast(&column, "float32").unwrap());
     assert_eq!(message(matmul(&column, &row)), "matmul: shape [1048576, 1048576] has more than 2147483648 elements");
     assert!(reshape(&row, &[u32::MAX, u32::MAX, u32::MAX]).is_err());
@@ -70,7 +82,26 @@ fn hostile_shapes_are_refused_before_anything_is_allocated() {
 
 #[test]
 fn every_unary_op_knows_every_dtype() {
-    let ops = ["neg", "abs", "sqrt", "rsqrt", "square", "exp", "ln", "sin", "cos", "tanh", "sigmoid", "silu", "gelu", "relu", "sign", "floor", "round", "reciprocal"];
+    let ops = [
+        "neg",
+        "abs",
+        "sqrt",
+        "rsqrt",
+        "square",
+        "exp",
+        "ln",
+        "sin",
+        "cos",
+        "tanh",
+        "sigmoid",
+        "silu",
+        "gelu",
+        "relu",
+        "sign",
+        "floor",
+        "round",
+        "reciprocal",
+    ];
     for (_, name) in DTYPES {
         for op in ops {
             let tensor = full(&[3], name, 3.0, &CPU).unwrap();
@@ -146,8 +177,14 @@ fn reductions_agree_with_numpy() {
     let place = reduce(&a, "argmax", &[], false).unwrap();
     assert_eq!((dtype_name(place.dtype()), place.to_scalar::<u32>().unwrap()), ("uint32", 10));
     assert_eq!(reduce(&a, "argmin", &[-1], false).unwrap().to_vec2::<u32>().unwrap(), [[0, 0], [0, 2]]);
-    assert_eq!(message(reduce(&a, "sum", &[0, 0], false)), "sum: axes [0, 0] are not distinct axes of float32 [2, 2, 3]");
-    assert_eq!(message(reduce(&a, "sum", &[i32::MIN], false)), "sum: axes [-2147483648] are not distinct axes of float32 [2, 2, 3]");
+    assert_eq!(
+        message(reduce(&a, "sum", &[0, 0], false)),
+        "sum: axes [0, 0] are not distinct axes of float32 [2, 2, 3]"
+    );
+    assert_eq!(
+        message(reduce(&a, "sum", &[i32::MIN], false)),
+        "sum: axes [-2147483648] are not distinct axes of float32 [2, 2, 3]"
+    );
     assert_eq!(message(reduce(&a, "median", &[], false)), "reduce: op `median` is unknown");
     let halves = full(&[4096, 4], "float16", 1.0, &CPU).unwrap();
     near(&reduce(&halves, "sum", &[0], false).unwrap(), &[4096.0; 4]);
@@ -199,7 +236,10 @@ fn parts_are_written_without_touching_the_original() {
 fn gathering_and_scattering_follow_torch() {
     let a = floats(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     near(&gather(&a, 1, &indices(&[2, 2], &[2, 0, 1, 1])).unwrap(), &[3.0, 1.0, 5.0, 5.0]);
-    assert_eq!(message(gather(&a, 1, &indices(&[2, 1], &[0, 3]))), "gather: index 3 is outside axis 1 of float32 [2, 3]");
+    assert_eq!(
+        message(gather(&a, 1, &indices(&[2, 1], &[0, 3]))),
+        "gather: index 3 is outside axis 1 of float32 [2, 3]"
+    );
     assert_eq!(
         message(gather(&a, 1, &indices(&[2, 1], &[0, u32::MAX]))),
         "gather: index 4294967295 is outside axis 1 of float32 [2, 3]"

@@ -1,0 +1,344 @@
+//! The set of plugins that is loaded: found in folders, checked, compiled once, and asked who they are. A file that cannot
+//! be loaded does not stop the others: it is kept with its reason, and named when something is looked for in vain.
+
+use crate::bindings::{evaluator, family, strategy, technique};
+use crate::cache::Cache;
+use crate::evaluator::Evaluator;
+use crate::family::Family;
+use crate::install::{Lock, digest};
+use crate::limits::Limits;
+use crate::plugin::{Event, Name, Observer, Plugin, PluginInfo, Runtime};
+use crate::strategy::LoadedStrategy;
+use crate::technique::Technique;
+use crate::{PluginError, binary, convert};
+use aehost_common::{
+    EvaluatorDescription, FamilyDescription, Fault, Metric, PluginKind, StrategyDescription, TechniqueDescription,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wasmtime::component::Component;
+
+/// How a catalog is loaded.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Grants beyond the contract's own interfaces: `wasi`.
+    pub granted: Vec<String>,
+    /// What each call may use.
+    pub limits: Limits,
+    /// Where compiled plugins are kept; nowhere when none is given.
+    pub cache: Option<PathBuf>,
+    /// Hears what plugins say.
+    pub observer: Option<Observer>,
+}
+
+/// A plugin that was loaded, by kind.
+#[derive(Clone)]
+enum Entry {
+    Technique(Technique),
+    Evaluator(Evaluator),
+    Strategy(LoadedStrategy),
+    Family(Family),
+}
+
+/// The loaded plugins.
+pub struct Catalog {
+    entries: Vec<(PluginInfo, Entry)>,
+    refused: Vec<PluginError>,
+}
+
+/// All `*.wasm` under a folder, in order; a path that is a file is itself.
+fn components(root: &Path) -> Result<Vec<PathBuf>, PluginError> {
+    if root.is_file() {
+        return Ok(vec![root.to_owned()]);
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(PluginError::io("reading", &folder))? {
+            let entry = entry.map_err(PluginError::io("reading", &folder))?;
+            let (path, ty) = (entry.path(), entry.file_type().map_err(PluginError::io("reading", &folder))?);
+            if ty.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "wasm") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+struct Loader<'a> {
+    options: &'a Options,
+    runtime: Arc<Runtime>,
+    cache: Option<Cache>,
+}
+
+impl<'a> Loader<'a> {
+    fn new(options: &'a Options) -> Result<Self, PluginError> {
+        let runtime = Arc::new(Runtime::start()?);
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &runtime.engine));
+        Ok(Self { options, runtime, cache })
+    }
+
+    fn load(&self, path: &Path, lock: Option<&Lock>) -> Result<(PluginInfo, Entry), PluginError> {
+        let bytes = fs::read(path).map_err(PluginError::io("reading", path))?;
+        let digest = digest(&bytes);
+        let mut granted = self.options.granted.clone();
+        if let Some(lock) = lock {
+            let locked = lock.verify(path, &digest)?;
+            if locked.granted.iter().any(|g| g.starts_with("wasi:")) {
+                granted.push("wasi".into());
+            }
+        }
+        let outline = binary::outline(path, &bytes, &granted)?;
+        let stem = binary::stem(path);
+        let contract =
+            |error: wasmtime::Error| PluginError::Contract { plugin: stem.clone(), why: format!("{error:#}") };
+        let component = self.compile(&bytes, &digest).map_err(contract)?;
+        let code = self.runtime.linker.instantiate_pre(&component).map_err(contract)?;
+        let plugin = Plugin {
+            name: Arc::new(Name { kind: outline.kind, id: stem.clone(), version: String::new() }),
+            runtime: self.runtime.clone(),
+            code,
+            limits: self.options.limits,
+            observer: self.options.observer.clone().unwrap_or_else(|| Arc::new(|_: &Name, _: Event| {})),
+        };
+        let info = PluginInfo {
+            id: String::new(),
+            kind: outline.kind,
+            version: String::new(),
+            stage: None,
+            permissions: outline.permissions,
+            digest,
+            path: path.to_owned(),
+            summary: String::new(),
+            reference: String::new(),
+            parameters: None,
+            metrics: Vec::new(),
+            architectures: Vec::new(),
+        };
+        describe(plugin, info, contract)
+    }
+
+    fn compile(&self, bytes: &[u8], digest: &str) -> wasmtime::Result<Component> {
+        let engine = &self.runtime.engine;
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.load(engine, digest)) {
+            return Ok(component);
+        }
+        let component = Component::from_binary(engine, bytes)?;
+        if let Some(cache) = &self.cache {
+            cache.store(&component, digest);
+        }
+        Ok(component)
+    }
+}
+
+/// Asks a plugin who it is, and checks the answer.
+fn describe(
+    plugin: Plugin,
+    info: PluginInfo,
+    contract: impl Fn(wasmtime::Error) -> PluginError,
+) -> Result<(PluginInfo, Entry), PluginError> {
+    let broken = |plugin: &Plugin, fault: Fault| PluginError::Describe(plugin.broken("describe", fault.full()));
+    let mut store = plugin.store(Default::default());
+    let with = |info: PluginInfo, identity: &aehost_common::Identity| PluginInfo {
+        id: identity.id.clone(),
+        version: identity.version.clone(),
+        summary: identity.summary.clone(),
+        reference: identity.reference.clone(),
+        ..info
+    };
+    match info.kind {
+        PluginKind::Technique => {
+            let pre = technique::TechniquePluginPre::new(plugin.code.clone()).map_err(contract)?;
+            let told = plugin
+                .call(&mut store, "describe", |store| {
+                    let guest = pre.instantiate(&mut *store)?;
+                    guest.aehost_plugin_technique().call_describe(store)
+                })
+                .map_err(PluginError::Describe)?;
+            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
+            let description = TechniqueDescription {
+                stage: convert::stage_in(told.stage),
+                order: told.order,
+                after: told.after,
+                conflicts: told.conflicts,
+                provides: told.provides,
+                requires: told.requires,
+                more: convert::settings_in(told.more).map_err(|f| broken(&plugin, f))?,
+                identity,
+            };
+            let info = PluginInfo { stage: Some(description.stage), ..with(info, &description.identity) };
+            let plugin = plugin.named(&description.identity);
+            Ok((info, Entry::Technique(Technique::new(plugin, pre, description))))
+        }
+        PluginKind::Evaluator => {
+            let pre = evaluator::EvaluatorPluginPre::new(plugin.code.clone()).map_err(contract)?;
+            let told = plugin
+                .call(&mut store, "describe", |store| {
+                    let guest = pre.instantiate(&mut *store)?;
+                    guest.aehost_plugin_evaluator().call_describe(store)
+                })
+                .map_err(PluginError::Describe)?;
+            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
+            let plugin = plugin.named(&identity);
+            let metric = |m: evaluator::exports::aehost::plugin::evaluator::Metric| Metric {
+                name: convert::text(m.name),
+                unit: convert::text(m.unit),
+                direction: convert::direction_in(m.direction),
+            };
+            let metrics: Vec<Metric> = told.metrics.into_iter().map(metric).collect();
+            if metrics.is_empty() {
+                return Err(PluginError::Describe(plugin.broken("describe", "it declares no metric")));
+            }
+            let parameters = convert::parameters_in(told.parameters).map_err(|f| broken(&plugin, f))?;
+            let info =
+                PluginInfo { parameters: Some(parameters.clone()), metrics: metrics.clone(), ..with(info, &identity) };
+            let description = EvaluatorDescription { identity, metrics, parameters };
+            Ok((info, Entry::Evaluator(Evaluator::new(plugin, pre, description))))
+        }
+        PluginKind::Strategy => {
+            let pre = strategy::StrategyPluginPre::new(plugin.code.clone()).map_err(contract)?;
+            let told = plugin
+                .call(&mut store, "describe", |store| {
+                    let guest = pre.instantiate(&mut *store)?;
+                    guest.aehost_plugin_strategy().call_describe(store)
+                })
+                .map_err(PluginError::Describe)?;
+            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
+            let plugin = plugin.named(&identity);
+            let parameters = convert::parameters_in(told.parameters).map_err(|f| broken(&plugin, f))?;
+            let info = PluginInfo { parameters: Some(parameters.clone()), ..with(info, &identity) };
+            let description = StrategyDescription { identity, parameters, multi_fidelity: told.multi_fidelity };
+            Ok((info, Entry::Strategy(LoadedStrategy::new(plugin, pre, description))))
+        }
+        PluginKind::Family => {
+            let pre = family::FamilyPluginPre::new(plugin.code.clone()).map_err(contract)?;
+            let told = plugin
+                .call(&mut store, "describe", |store| {
+                    let guest = pre.instantiate(&mut *store)?;
+                    guest.aehost_plugin_family().call_describe(store)
+                })
+                .map_err(PluginError::Describe)?;
+            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
+            let plugin = plugin.named(&identity);
+            let architectures: Vec<String> = told.architectures.into_iter().map(convert::text).collect();
+            let info = PluginInfo { architectures: architectures.clone(), ..with(info, &identity) };
+            let description = FamilyDescription { identity, architectures };
+            Ok((info, Entry::Family(Family::new(plugin, pre, description))))
+        }
+    }
+}
+
+impl Catalog {
+    /// Loads every `*.wasm` under the folders; a path may also be a single component. A folder with a `plugins.lock`
+    /// gives only what the lock lists. What cannot be loaded is in [`Catalog::refused`].
+    ///
+    /// # Errors
+    /// A folder that cannot be read, a damaged lock file, or a runtime that cannot start.
+    pub fn load(folders: &[PathBuf], options: &Options) -> Result<Self, PluginError> {
+        let loader = Loader::new(options)?;
+        let mut catalog = Self { entries: Vec::new(), refused: Vec::new() };
+        for folder in folders {
+            let lock = Lock::read(folder)?;
+            for path in components(folder)? {
+                match loader.load(&path, lock.as_ref()) {
+                    Ok((info, entry)) => catalog.add(info, entry),
+                    Err(error) => catalog.refused.push(error),
+                }
+            }
+        }
+        catalog.entries.sort_by(|(a, _), (b, _)| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
+        Ok(catalog)
+    }
+
+    /// Loads one component and says what it is, for `plugins inspect` and before an installation.
+    pub fn inspect(component: &Path, options: &Options) -> Result<PluginInfo, PluginError> {
+        Ok(Loader::new(options)?.load(component, None)?.0)
+    }
+
+    /// A catalog of one component.
+    pub fn single(component: &Path, options: &Options) -> Result<Self, PluginError> {
+        let entry = Loader::new(options)?.load(component, None)?;
+        Ok(Self { entries: vec![entry], refused: Vec::new() })
+    }
+
+    fn add(&mut self, info: PluginInfo, entry: Entry) {
+        match self.entries.iter().find(|(known, _)| (known.kind, &known.id) == (info.kind, &info.id)) {
+            Some((known, _)) if known.digest == info.digest => {}
+            Some((known, _)) => self.refused.push(PluginError::Duplicate {
+                kind: info.kind,
+                id: info.id,
+                first: known.path.clone(),
+                second: info.path,
+            }),
+            None => self.entries.push((info, entry)),
+        }
+    }
+
+    /// What was loaded, by kind and id.
+    pub fn plugins(&self) -> impl Iterator<Item = &PluginInfo> {
+        self.entries.iter().map(|(info, _)| info)
+    }
+
+    /// What could not be loaded, and why.
+    pub fn refused(&self) -> &[PluginError] {
+        &self.refused
+    }
+
+    fn find<T>(&self, kind: PluginKind, id: &str, pick: impl Fn(&Entry) -> Option<&T>) -> Result<&T, PluginError> {
+        let of_kind = || self.entries.iter().filter(|(info, _)| info.kind == kind);
+        let found = of_kind().find(|(info, _)| info.id == id).and_then(|(_, entry)| pick(entry));
+        found.ok_or_else(|| {
+            let known: Vec<&str> = of_kind().map(|(info, _)| info.id.as_str()).collect();
+            let refused: String = self.refused.iter().map(|error| format!("\n  not loaded: {error}")).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            PluginError::Unknown { kind, id: id.to_owned(), known, refused }
+        })
+    }
+
+    /// A technique by id.
+    pub fn technique(&self, id: &str) -> Result<&Technique, PluginError> {
+        self.find(PluginKind::Technique, id, |e| if let Entry::Technique(t) = e { Some(t) } else { None })
+    }
+
+    /// An evaluator by id.
+    pub fn evaluator(&self, id: &str) -> Result<&Evaluator, PluginError> {
+        self.find(PluginKind::Evaluator, id, |e| if let Entry::Evaluator(t) = e { Some(t) } else { None })
+    }
+
+    /// A strategy by id.
+    pub fn strategy(&self, id: &str) -> Result<&LoadedStrategy, PluginError> {
+        self.find(PluginKind::Strategy, id, |e| if let Entry::Strategy(t) = e { Some(t) } else { None })
+    }
+
+    /// A family by id.
+    pub fn family(&self, id: &str) -> Result<&Family, PluginError> {
+        self.find(PluginKind::Family, id, |e| if let Entry::Family(t) = e { Some(t) } else { None })
+    }
+
+    /// All techniques, by id.
+    pub fn techniques(&self) -> impl Iterator<Item = &Technique> {
+        self.entries.iter().filter_map(|(_, e)| if let Entry::Technique(t) = e { Some(t) } else { None })
+    }
+
+    /// All families, by id.
+    pub fn families(&self) -> impl Iterator<Item = &Family> {
+        self.entries.iter().filter_map(|(_, e)| if let Entry::Family(t) = e { Some(t) } else { None })
+    }
+
+    /// The family that builds an architecture, as GGUF or config.json names it.
+    pub fn family_for(&self, architecture: &str) -> Result<&Family, PluginError> {
+        let builds = |f: &&Family| f.description().architectures.iter().any(|a| a == architecture);
+        self.families().find(builds).ok_or_else(|| {
+            let known: Vec<&str> =
+                self.families().flat_map(|f| f.description().architectures.iter().map(String::as_str)).collect();
+            PluginError::Architecture {
+                architecture: convert::text(architecture.to_owned()),
+                known: if known.is_empty() { "none, as no family plugin is loaded".into() } else { known.join(", ") },
+            }
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Families, adapted: which architectures they build, and the graph they make of a checkpoint.
+
+use crate::bindings::family::{FamilyPlugin, FamilyPluginPre};
+use crate::host::checkpoint::Checkpoint;
+use crate::host::graph::Editor;
+use crate::plugin::{Name, Plugin};
+use crate::state::{Services, State};
+use aehost_common::{FamilyDescription, Fault};
+use aehost_engine::Variant;
+use std::sync::Arc;
+use wasmtime::Store;
+use wasmtime::component::Resource;
+
+/// A loaded family; cheap to clone.
+#[derive(Clone)]
+pub struct Family(Arc<Inner>);
+
+struct Inner {
+    plugin: Plugin,
+    pre: FamilyPluginPre<State>,
+    description: FamilyDescription,
+}
+
+impl Family {
+    pub(crate) fn new(plugin: Plugin, pre: FamilyPluginPre<State>, description: FamilyDescription) -> Self {
+        Self(Arc::new(Inner { plugin, pre, description }))
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &Name {
+        &self.0.plugin.name
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &FamilyDescription {
+        &self.0.description
+    }
+
+    fn start(&self, function: &str) -> Result<(Store<State>, FamilyPlugin), Fault> {
+        let Inner { plugin, pre, .. } = &*self.0;
+        let mut store = plugin.store(Services::default());
+        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
+        Ok((store, guest))
+    }
+
+    pub(crate) fn describe_again(&self) -> Result<String, Fault> {
+        let (mut store, guest) = self.start("describe")?;
+        let told =
+            self.0.plugin.call(&mut store, "describe", |store| guest.aehost_plugin_family().call_describe(store))?;
+        Ok(format!("{told:?}"))
+    }
+
+    /// Builds the graph of a checkpoint in an empty variant of it, which changes only on success.
+    ///
+    /// # Errors
+    /// What the plugin finds wrong with the checkpoint; internal where the plugin fails or leaves an invalid graph.
+    pub fn build(&self, checkpoint: &Arc<aehost_formats::Checkpoint>, variant: &mut Variant) -> Result<(), Fault> {
+        let plugin = &self.0.plugin;
+        let (mut store, guest) = self.start("build")?;
+        let (source, editor) = plugin.call(&mut store, "build", |store| {
+            let source = store.data_mut().hand_out(Checkpoint(checkpoint.clone()))?;
+            Ok((source, store.data_mut().hand_out(Editor(variant.clone()))?))
+        })?;
+        let lent = Resource::new_borrow(editor.rep());
+        let done =
+            plugin.call(&mut store, "build", |store| guest.aehost_plugin_family().call_build(store, source, lent))?;
+        done.map_err(|e| plugin.own(e))?;
+        let Editor(mut built) =
+            plugin.call(&mut store, "build", |store| Ok(store.data_mut().table.delete(editor)?))?;
+        built.check().map_err(|e| plugin.broken("build", format_args!("the model it leaves is not valid: {e}")))?;
+        *variant = built;
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Techniques, adapted: what they say of themselves, what may be chosen on a model, and their effect on a variant.
+
+use crate::bindings::technique::{TechniquePlugin, TechniquePluginPre};
+use crate::convert;
+use crate::host::graph::{Editor, Model};
+use crate::plugin::{Name, Plugin};
+use crate::state::{Services, State};
+use aehost_common::{Fault, Parameter, Settings, TechniqueDescription};
+use aehost_engine::{Calibration, Device, Variant};
+use std::sync::Arc;
+use wasmtime::Store;
+
+/// A loaded technique; cheap to clone.
+#[derive(Clone)]
+pub struct Technique(Arc<Inner>);
+
+struct Inner {
+    plugin: Plugin,
+    pre: TechniquePluginPre<State>,
+    description: TechniqueDescription,
+}
+
+impl Technique {
+    pub(crate) fn new(plugin: Plugin, pre: TechniquePluginPre<State>, description: TechniqueDescription) -> Self {
+        Self(Arc::new(Inner { plugin, pre, description }))
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &Name {
+        &self.0.plugin.name
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &TechniqueDescription {
+        &self.0.description
+    }
+
+    fn start(&self, function: &str, services: Services) -> Result<(Store<State>, TechniquePlugin), Fault> {
+        let Inner { plugin, pre, .. } = &*self.0;
+        let mut store = plugin.store(services);
+        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
+        Ok((store, guest))
+    }
+
+    /// Asks anew what it says of itself, for the conformance check.
+    pub(crate) fn describe_again(&self) -> Result<String, Fault> {
+        let (mut store, guest) = self.start("describe", Services::default())?;
+        let told =
+            self.0.plugin.call(&mut store, "describe", |store| guest.aehost_plugin_technique().call_describe(store))?;
+        Ok(format!("{told:?}"))
+    }
+
+    /// What may be chosen on this model and hardware.
+    ///
+    /// # Errors
+    /// not-applicable where the technique has no use; internal where the plugin fails or breaks its contract.
+    pub fn parameters(&self, variant: &Variant, facts: &Settings) -> Result<Vec<Parameter>, Fault> {
+        let plugin = &self.0.plugin;
+        let (mut store, guest) = self.start("parameters", Services::default())?;
+        let facts = convert::facts_out(facts);
+        let told = plugin.call(&mut store, "parameters", |store| {
+            let model = store.data_mut().hand_out(Model(variant.clone()))?;
+            guest.aehost_plugin_technique().call_parameters(store, model, &facts)
+        })?;
+        let told = told.map_err(|e| plugin.own(e))?;
+        convert::parameters_in(told).map_err(|f| plugin.broken("parameters", f.full()))
+    }
+
+    /// Applies it with all of its active settings. The variant changes only on success.
+    ///
+    /// # Errors
+    /// not-applicable after what earlier techniques did; what the plugin met (out-of-memory, diverged, ...); internal
+    /// where the plugin fails.
+    pub fn apply(
+        &self,
+        variant: &mut Variant,
+        calibration: Option<&Arc<Calibration>>,
+        device: &Device,
+        facts: &Settings,
+        settings: &Settings,
+    ) -> Result<(), Fault> {
+        let plugin = &self.0.plugin;
+        let services =
+            Services { device: Some(device.clone()), calibration: calibration.cloned(), ..Services::default() };
+        let (mut store, guest) = self.start("apply", services)?;
+        let (facts, settings) = (convert::facts_out(facts), convert::settings_out(settings));
+        let editor = plugin.call(&mut store, "apply", |store| store.data_mut().hand_out(Editor(variant.clone())))?;
+        let lent = wasmtime::component::Resource::new_borrow(editor.rep());
+        let done = plugin.call(&mut store, "apply", |store| {
+            guest.aehost_plugin_technique().call_apply(store, lent, &facts, &settings)
+        })?;
+        done.map_err(|e| plugin.own(e))?;
+        let Editor(mut edited) =
+            plugin.call(&mut store, "apply", |store| Ok(store.data_mut().table.delete(editor)?))?;
+        edited.check().map_err(|e| plugin.broken("apply", format_args!("the model it leaves is not valid: {e}")))?;
+        *variant = edited;
+        Ok(())
+    }
+}
