@@ -9,6 +9,7 @@ use wasmparser::{Encoding, Parser, Payload};
 /// The contract's version; every 0.1.x is offered.
 pub(crate) const CONTRACT: (u64, u64) = (0, 1);
 const OFFERED: &str = "0.1";
+const KINDS: [PluginKind; 4] = [PluginKind::Family, PluginKind::Technique, PluginKind::Evaluator, PluginKind::Strategy];
 const PACKAGE: &str = "aehost:plugin/";
 
 /// What was read from the binary.
@@ -109,7 +110,10 @@ pub(crate) fn outline(path: &Path, bytes: &[u8], granted: &[String]) -> Result<O
                 return Err(PluginError::Ungranted {
                     plugin: stem(path),
                     import: import.clone(),
-                    advice: format!("no {kind} may use `{name}`"),
+                    advice: match KINDS.iter().any(|k| world(*k).contains(&name)) {
+                        true => format!("no {kind} may use `{name}`"),
+                        false => "this host does not offer it; upgrade aehost".into(),
+                    },
                 });
             }
             None if granted.iter().any(|g| covers(g, import)) => permissions.push(import.clone()),

@@ -143,7 +143,10 @@ fn check(
             "identity" => sum / total,
             "exp" => (sum / total).exp(),
             other => {
-                return Err(format!("transform `{}` of `{metric}` is not identity or exp", convert::text(other.into())));
+                return Err(format!(
+                    "transform `{}` of `{metric}` is not identity or exp",
+                    convert::text(other.into())
+                ));
             }
         };
         if (m.value - expected).abs() > TOLERANCE * expected.abs().max(1.0) {

@@ -5,6 +5,7 @@ mod binary;
 mod bindings;
 mod cache;
 mod catalog;
+mod conformance;
 mod convert;
 mod error;
 mod evaluator;
@@ -19,6 +20,7 @@ mod technique;
 mod wasi;
 
 pub use catalog::{Catalog, Options};
+pub use conformance::{Check, Conformance, conformance};
 pub use error::PluginError;
 pub use evaluator::{Baseline, Evaluator, EvaluatorMeasurement};
 pub use family::Family;
