@@ -60,7 +60,9 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(on) => if *on { "yes" } else { "no" }.into(),
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            let item = |item| facts(item).into_iter().map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>().join(", ");
+            let item = |item| {
+                facts(item).into_iter().map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>().join(", ")
+            };
             items.iter().map(item).collect::<Vec<_>>().join("; ")
         }
         Value::Array(items) if items.is_empty() => "none".into(),

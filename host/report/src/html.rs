@@ -31,7 +31,8 @@ pub fn html(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) -> Stri
     let view = View::of(record, trials, analysis);
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let template = environment.template_from_named_str("report.html", TEMPLATE).expect("the template is part of the program");
+    let template =
+        environment.template_from_named_str("report.html", TEMPLATE).expect("the template is part of the program");
     let page = template.render(context! {
         css => STYLE,
         echarts => ECHARTS,
@@ -82,7 +83,7 @@ fn device(record: &StudyRecord) -> String {
 fn trial_count(view: &View) -> String {
     let confirmed = view.rows.iter().filter(|r| r.confirmed.is_some()).count();
     let failed = view.rows.iter().filter(|r| r.screening.is_none()).count();
-    let mut text = format!("{} trials", view.rows.len());
+    let mut text = format!("{} trial{}", view.rows.len(), if view.rows.len() == 1 { "" } else { "s" });
     for (count, what) in [(failed, "not measured"), (confirmed, "confirmed")] {
         if count > 0 {
             text += &format!(", {count} {what}");
@@ -104,7 +105,9 @@ fn headline(view: &View) -> Option<Value> {
     let holds = match own.figures.feasible {
         _ if view.record.constraints.is_empty() => "no constraints were set".to_owned(),
         false => "a constraint is broken".to_owned(),
-        true => format!("all constraints hold, {:.0} % likely", (100.0 * own.figures.probability_feasible).clamp(1.0, 99.0)),
+        true => {
+            format!("all constraints hold, {:.0} % likely", (100.0 * own.figures.probability_feasible).clamp(1.0, 99.0))
+        }
     };
     figure("Efficiency score", score, "×", holds);
     match &own.figures.accuracy_drop {
@@ -409,22 +412,31 @@ fn facts(view: &View) -> Vec<Value> {
         pair("objectives", list(objectives)),
         pair("constraints", list(record.constraints.iter().map(|c| c.text.clone()).collect())),
         pair("accuracy", record.accuracy_metric.clone()),
-        pair("scenario", format!(
-            "{} prompt tokens, {} output tokens, batch {}; {} repeats after {} warm-up",
-            scenario.prompt_tokens, scenario.output_tokens, scenario.batch, scenario.repeats, scenario.warmup
-        )),
+        pair(
+            "scenario",
+            format!(
+                "{} prompt tokens, {} output tokens, batch {}; {} repeats after {} warm-up",
+                scenario.prompt_tokens, scenario.output_tokens, scenario.batch, scenario.repeats, scenario.warmup
+            ),
+        ),
         pair("strategy", record.strategy.clone() + &settings(&record.strategy_settings)),
-        pair("budget", format!(
-            "{} trials{}",
-            record.budget_trials,
-            record.budget_seconds.map(|s| format!(", {}", duration(s))).unwrap_or_default()
-        )),
+        pair(
+            "budget",
+            format!(
+                "{} trials{}",
+                record.budget_trials,
+                record.budget_seconds.map(|s| format!(", {}", duration(s))).unwrap_or_default()
+            ),
+        ),
         pair("seed", record.seed.to_string()),
     ];
     for evaluator in &record.evaluators {
         let text = format!(
             "{}, {} items at screening, {} at confirmation{}",
-            evaluator.data, evaluator.items, evaluator.confirm_items, settings(&evaluator.settings)
+            evaluator.data,
+            evaluator.items,
+            evaluator.confirm_items,
+            settings(&evaluator.settings)
         );
         study.push((evaluator.label.clone(), text));
     }

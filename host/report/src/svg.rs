@@ -230,8 +230,12 @@ fn colour(place: Place) -> RGBColor {
     }
 }
 
-/// A mark's inside and its line; hollow where a constraint is broken.
-fn shape(place: Place) -> (Polygon<(i32, i32)>, PathElement<(i32, i32)>) {
+type Pixel = (i32, i32);
+/// A mark's inside and its line.
+type Mark = (Polygon<Pixel>, PathElement<Pixel>);
+
+/// The mark of a place; hollow where a constraint is broken.
+fn shape(place: Place) -> Mark {
     let corners = outline(place);
     let line = corners.iter().chain(corners.first()).copied().collect::<Vec<_>>();
     let inside = if place == Place::Infeasible { WHITE } else { colour(place) };
@@ -239,11 +243,11 @@ fn shape(place: Place) -> (Polygon<(i32, i32)>, PathElement<(i32, i32)>) {
 }
 
 /// The shape of a mark around its centre, in pixels.
-fn outline(place: Place) -> Vec<(i32, i32)> {
-    let round = |radius: f64, corners: usize, inner: f64| -> Vec<(i32, i32)> {
+fn outline(place: Place) -> Vec<Pixel> {
+    let round = |radius: f64, corners: usize, inner: f64| -> Vec<Pixel> {
         let corner = |i: usize| {
             let angle = std::f64::consts::TAU * i as f64 / corners as f64;
-            let radius = if i % 2 == 0 { radius } else { radius * inner };
+            let radius = if i.is_multiple_of(2) { radius } else { radius * inner };
             ((radius * angle.sin()).round() as i32, (-radius * angle.cos()).round() as i32)
         };
         (0..corners).map(corner).collect()

@@ -121,8 +121,11 @@ pub(crate) const SCORE: &str = "efficiency.score";
 /// Text of a plugin or a user on one line, without control characters: none of it may move the cursor of a terminal or
 /// break an XML file.
 pub(crate) fn clean(text: &str) -> String {
-    let visible = |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}');
-    let spaced: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| visible(*c)).collect();
+    let visible = |c: char| {
+        !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let spaced: String =
+        text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| visible(*c)).collect();
     spaced.trim().to_owned()
 }
 

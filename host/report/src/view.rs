@@ -154,7 +154,8 @@ impl Measured<'_> {
         match &self.trial.outcome.measurements()?.metrics.get(metric)?.provenance {
             Provenance::Measured => None,
             Provenance::Estimated { formula, inputs } => {
-                let inputs: Vec<String> = inputs.iter().map(|(name, value)| format!("{name} = {}", number(*value))).collect();
+                let inputs: Vec<String> =
+                    inputs.iter().map(|(name, value)| format!("{name} = {}", number(*value))).collect();
                 Some(clean(&format!("{formula} with {}", inputs.join(", "))))
             }
         }

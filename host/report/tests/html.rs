@@ -1,9 +1,12 @@
 //! The HTML report: it loads nothing, nothing in a name becomes part of it, and it is complete without its charts.
+
+#![allow(clippy::unwrap_used)]
+
 mod study;
 
 use aehost_common::Settings;
 use aehost_report::html;
-use aehost_study::{Analysis, Choice, Outcome, StudyRecord, Trial, TrialId};
+use aehost_study::{Analysis, Choice, Outcome, StudyRecord, Trial};
 
 fn page(record: &StudyRecord, trials: &[Trial]) -> String {
     html(record, trials, &Analysis::of(record, trials))
@@ -65,14 +68,21 @@ fn the_page_loads_nothing() {
     let page = page(&study::record(), &study::confirmed(false));
     for loading in ["src=", "href=", "@import", "url(", "fetch(", "XMLHttpRequest", "http://", "https://"] {
         let own = own(&page);
-        assert!(!own.contains(loading), "{loading} in {}", &own[own.find(loading).unwrap().saturating_sub(80)..][..160]);
+        assert!(
+            !own.contains(loading),
+            "{loading} in {}",
+            &own[own.find(loading).unwrap().saturating_sub(80)..][..160]
+        );
     }
-    assert!(page.contains("content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:\""));
+    assert!(page.contains(
+        "content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:\""
+    ));
 }
 
 #[test]
 fn names_cannot_become_part_of_the_page() {
-    let attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}{% raw %}\u{1b}[31m\u{2028}";
+    let attack =
+        "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}{% raw %}\u{1b}[31m\u{2028}";
     let mut record = study::record();
     let mut trials = study::confirmed(false);
     let plain = page(&record, &trials);
@@ -141,5 +151,4 @@ fn a_study_that_has_measured_nothing_has_a_page() {
     keep("empty", &page(&record, &[]));
     keep("baseline-only", &page(&record, &study::search(false)[..1]));
     assert!(page(&record, &[]).contains("Nothing was measured yet."));
-    let _ = TrialId(0);
 }

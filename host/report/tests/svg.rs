@@ -1,4 +1,7 @@
 //! The picture of the front: what it shows, and what it answers to metrics that it cannot show.
+
+#![allow(clippy::unwrap_used)]
+
 mod study;
 
 use aehost_report::{Fidelity, front_svg};
@@ -58,7 +61,8 @@ fn metrics_without_figures_are_refused() {
     );
     let record = study::record();
     let trials = study::search(false);
-    let error = front_svg(&record, &trials, &Analysis::of(&record, &trials), "memory.peak", "accuracy", Fidelity::Confirmed);
+    let error =
+        front_svg(&record, &trials, &Analysis::of(&record, &trials), "memory.peak", "accuracy", Fidelity::Confirmed);
     assert_eq!(
         error.unwrap_err().to_string(),
         "no trial has confirmed figures for both memory.peak_bytes and multiple-choice.acc"

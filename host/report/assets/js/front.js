@@ -25,6 +25,7 @@ function frontSection() {
 
   const view = chart("front-chart", (t) => {
     const [mx, my] = [byKey.get(x.value), byKey.get(y.value)];
+    if (!mx || !my) return null;
     const points = [];
     for (const trial of data.trials) {
       const [px, py] = [valueOf(trial, mx.key, kind.value), valueOf(trial, my.key, kind.value)];
@@ -34,8 +35,8 @@ function frontSection() {
     const series = Object.entries(KINDS).map(([key, look]) => ({
       name: look.name, type: "scatter", symbol: look.symbol, symbolSize: look.size, z: key === "recommended" ? 5 : 3,
       itemStyle: look.hollow
-        ? { color: "transparent", borderColor: t[key], borderWidth: 1.5 }
-        : { color: t[key], borderColor: t.paper, borderWidth: 1 },
+        ? { color: "transparent", opacity: 1, borderColor: t[key], borderWidth: 1.5 }
+        : { color: t[key], opacity: 1, borderColor: t.paper, borderWidth: 1 },
       data: points.filter((p) => p.trial.kind === key).map((p) => ({ value: [p.x, p.y], trial: p.trial.id })),
     }));
     series.unshift({

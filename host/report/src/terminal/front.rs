@@ -16,7 +16,7 @@ pub fn front_table(record: &StudyRecord, trials: &[Trial], analysis: &Analysis, 
     let view = View::of(record, trials, analysis);
     let objectives: Vec<String> = record.objectives.iter().map(|o| label(&o.metric)).collect();
     let heading = format!(
-        "Study {}: {} of {} trials are on the front; nothing measured beats them in {} together.",
+        "Study {}: {} of {} trials are on the front; no trial is as good in all of {} and better in one.",
         clean(&record.name),
         analysis.front.len(),
         view.rows.len(),
@@ -52,7 +52,11 @@ fn table(view: &View, rows: &[&Row], terminal: Terminal) -> comfy_table::Table {
     let mut headings = vec!["trial".to_owned()];
     headings.extend(wide.then(|| "configuration".to_owned()));
     let first = headings.len();
-    headings.push(if accuracy.unit.is_empty() { clean(&view.record.accuracy_metric) } else { format!("accuracy\n{}", accuracy.unit) });
+    headings.push(if accuracy.unit.is_empty() {
+        clean(&view.record.accuracy_metric)
+    } else {
+        format!("accuracy\n{}", accuracy.unit)
+    });
     headings.extend(["drop\n%", "e2e\nms", "token\nms", "peak\nMiB", "energy\nJ/token", "score\n×"].map(String::from));
     let mut table = terminal.table(&headings.iter().map(String::as_str).collect::<Vec<_>>());
     for row in rows {

@@ -116,7 +116,8 @@ fn figures(view: &View, row: &Row, terminal: Terminal) -> String {
                 (row.screening, baseline.screening)
             };
             let value = |m: Option<Measured>| Some(m?.figure(&metric.name)?.value);
-            let ratio = value(own).zip(value(base)).filter(|(_, base)| *base > 0.0).map(|(own, base)| number(own / base));
+            let ratio =
+                value(own).zip(value(base)).filter(|(_, base)| *base > 0.0).map(|(own, base)| number(own / base));
             cells.push(tone(Cell::new(ratio.unwrap_or_default()), Tone::Dim));
         }
         table.add_row(cells);
@@ -134,8 +135,8 @@ fn remarks(view: &View, row: &Row, terminal: Terminal) -> String {
     for constraint in &view.record.constraints {
         let value = best.figure(&constraint.metric).map(|f| f.value);
         let broken = best.figures.violations.iter().any(|v| v.constraint == *constraint);
-        let (verdict, kind) = if broken { ("broken", Tone::Bad) } else { ("holds", Tone::Good) };
-        let line = terminal.wrap(&format!("{verdict}  {}", constraint_with_value(view.record, constraint, value)), 2);
+        let (verdict, kind) = if broken { ("✗ broken:", Tone::Bad) } else { ("✓ holds:", Tone::Good) };
+        let line = terminal.wrap(&format!("{verdict} {}", constraint_with_value(view.record, constraint, value)), 2);
         text += &format!("{}\n", terminal.paint(line.trim_end(), kind));
     }
     if let Some(measurements) = best.trial.outcome.measurements() {

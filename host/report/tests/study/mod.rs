@@ -1,6 +1,8 @@
-#![allow(dead_code)] // Each test file uses some of it.
 //! A study as `aehost run` leaves it: three techniques over two stages, 24 trials with every kind of outcome, and four
 //! confirmations. Figures follow from the configuration by a simple rule, with noise from a fixed seed.
+
+// Each test file uses some of it.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use aehost_common::{
     Code, Condition, Direction, Domain, EvaluatorDescription, Fault, Identity, Metric, Parameter, PluginKind, Settings,
@@ -64,11 +66,8 @@ pub fn record() -> StudyRecord {
         active_when: vec![Condition { parameter: "window".into(), values: vec![128.into(), 256.into()] }],
         ..parameter("sinks", Domain::Integer { min: 0, max: 8, step: 4, log: false }, 4.into())
     };
-    let window = parameter(
-        "window",
-        Domain::Choice { values: vec![0.into(), 128.into(), 256.into()], ordered: true },
-        0.into(),
-    );
+    let window =
+        parameter("window", Domain::Choice { values: vec![0.into(), 128.into(), 256.into()], ordered: true }, 0.into());
     let space = vec![
         technique(
             "depth-pruning",
@@ -105,7 +104,8 @@ pub fn record() -> StudyRecord {
         digest: digit.repeat(64),
         path: format!("plugins/{id}.wasm"),
     };
-    let measured = |value: serde_json::Value| serde_json::json!({"status": "measured", "value": value, "source": "/proc"});
+    let measured =
+        |value: serde_json::Value| serde_json::json!({"status": "measured", "value": value, "source": "/proc"});
     StudyRecord {
         name: "smollm2-cpu".into(),
         model: "smollm2-135m-instruct".into(),
@@ -139,7 +139,10 @@ pub fn record() -> StudyRecord {
             objective(metrics::END_TO_END, Direction::Minimize),
             objective(metrics::PEAK_MEMORY, Direction::Minimize),
         ],
-        constraints: vec![Constraint::parse("accuracy drop <= 5 %").unwrap(), Constraint::parse("memory.peak <= 400 MiB").unwrap()],
+        constraints: vec![
+            Constraint::parse("accuracy drop <= 5 %").unwrap(),
+            Constraint::parse("memory.peak <= 400 MiB").unwrap(),
+        ],
         strategy: "nsga2".into(),
         strategy_settings: Settings::default().with("population", 8i64),
         budget_trials: 24,
@@ -253,7 +256,8 @@ fn random_configuration(noise: &mut Noise) -> Configuration {
     let mut choices = Vec::new();
     let layers = pick(&["0", "0", "0", "1", "2", "3", "5"]).parse::<i64>().unwrap();
     if layers > 0 {
-        choices.push(Choice { technique: "depth-pruning".into(), settings: Settings::default().with("layers", layers) });
+        choices
+            .push(Choice { technique: "depth-pruning".into(), settings: Settings::default().with("layers", layers) });
     }
     if pick(&["yes", "yes", "yes", "yes", "no"]) == "yes" {
         let formats = ["f16", "Q8_0", "Q8_0", "Q5_0", "Q4_0"];
