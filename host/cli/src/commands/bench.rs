@@ -1,0 +1,84 @@
+//! `aehost bench`: the speed and memory of one configuration.
+
+use crate::ending::{Ending, fault};
+use crate::output::Output;
+use crate::subject::{Subject, SubjectArguments};
+use aehost_meter::{DeviceLease, Summary};
+use aehost_worker::{BenchPlan, BenchResult};
+use anyhow::Result;
+use std::ops::ControlFlow;
+
+const AFTER: &str = "\
+Examples:
+  aehost bench --model model.gguf --prompt-tokens 512 --output-tokens 128 --threads 2
+  aehost bench --study smollm2-135m-instruct-1 --trial 7 --depth 2048 --json
+
+Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms, tpot_ms, load_ms, peak_memory_bytes}, each
+with median and samples; null where the machine or the plan gives no figure.";
+
+/// The flags.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub subject: SubjectArguments,
+    /// Tokens of the timed prompt
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt_tokens: u32,
+    /// Tokens generated after it
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub output_tokens: u32,
+    /// Tokens that are in the cache before; not timed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub depth: u32,
+    /// Counted repeats, after one that is discarded
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+}
+
+/// Runs it.
+pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
+    let subject = Subject::of(&arguments.subject)?;
+    let plan = BenchPlan {
+        prompt_tokens: arguments.prompt_tokens as usize,
+        output_tokens: arguments.output_tokens as usize,
+        depth: arguments.depth as usize,
+        repeat: arguments.repeat as usize,
+    };
+    let mut workbench = subject.open(output)?;
+    let mut told = false;
+    let _lease = DeviceLease::acquire(&subject.plan.device, |waiting| {
+        if !std::mem::replace(&mut told, true) {
+            output.say(&waiting.to_string());
+        }
+        ControlFlow::Continue(())
+    })?;
+    output.say(&format!("Timing {}, threads: {}", subject.words(), subject.plan.threads));
+    let result = workbench.bench(&subject.configuration, &plan).map_err(fault)?;
+    output.result(&result, || table(&result))?;
+    Ok(Ending::Done)
+}
+
+fn table(result: &BenchResult) -> String {
+    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+    let same = |value: f64| value;
+    let rows: [(&str, Option<&Summary>, &dyn Fn(f64) -> f64); 6] = [
+        ("prefill, tokens/s", Some(&result.prefill_tokens_per_second), &same),
+        ("decode, tokens/s", result.decode_tokens_per_second.as_ref(), &same),
+        ("time to first token, ms", Some(&result.ttft_ms), &same),
+        ("time per output token, ms", result.tpot_ms.as_ref(), &same),
+        ("load, ms", Some(&result.load_ms), &same),
+        ("peak memory, MiB", result.peak_memory_bytes.as_ref(), &mebibytes),
+    ];
+    let mut text = format!("{:<28}{:>12}{:>12}{:>12}\n", "", "median", "least", "most");
+    for (name, summary, scale) in rows {
+        text += &match summary {
+            Some(s) => {
+                let [median, min, max] = [s.median, s.min, s.max].map(scale);
+                format!("{name:<28}{median:>12.2}{min:>12.2}{max:>12.2}\n")
+            }
+            None => format!("{name:<28}{:>12}\n", "unavailable"),
+        };
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! `aehost plugins`: what is loaded, what a component asks for, and the installed ones.
+
+use crate::ending::{Ending, usage};
+use crate::output::Output;
+use crate::plugins::{self, PluginArguments};
+use aehost_plugins::{Catalog, PluginInfo, installed_folder};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List plugins with their permissions and digests
+    List {
+        #[command(flatten)]
+        plugins: PluginArguments,
+    },
+    /// Show who a component is and what it may do, without installing it
+    Inspect {
+        /// The component, a file *.wasm
+        file: PathBuf,
+        /// Grants an import beyond the contract, to look further
+        #[arg(long, value_name = "NAME")]
+        grant: Vec<String>,
+    },
+    /// Install components, after showing what they ask for
+    Install {
+        /// Components (*.wasm), or folders of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Grant what they ask for without being asked
+        #[arg(long)]
+        yes: bool,
+        /// Grants an import beyond the contract; only `wasi` exists (no files, no network)
+        #[arg(long, value_name = "NAME")]
+        grant: Vec<String>,
+    },
+    /// Remove an installed plugin
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+/// Runs it.
+pub fn run(command: &Command, output: &Output) -> Result<Ending> {
+    let granting = |grant: &[String]| PluginArguments { plugins: Vec::new(), grant: grant.to_vec() }.options();
+    match command {
+        Command::List { plugins } => list(plugins, output)?,
+        Command::Inspect { file, grant } => {
+            let info = Catalog::inspect(file, &granting(grant))?;
+            output.result(&info, || card(&info))?;
+        }
+        Command::Install { files, yes, grant } => install(files, *yes, &granting(grant), output)?,
+        Command::Remove { id } => {
+            let gone = aehost_plugins::remove(&installed_folder(), id)?;
+            output.result(&gone, || gone.iter().fold(String::new(), |text, p| text + &format!("Removed {} {} {}.\n", p.kind, p.id, p.version)))?;
+        }
+    }
+    Ok(Ending::Done)
+}
+
+fn list(arguments: &PluginArguments, output: &Output) -> Result<()> {
+    let folders = plugins::folders(&arguments.plugins)?;
+    let catalog = plugins::load(&folders, &arguments.options(), output)?;
+    let infos: Vec<&PluginInfo> = catalog.plugins().collect();
+    output.result(&infos, || {
+        let mut text = String::new();
+        for info in &infos {
+            let stage = info.stage.map(|stage| format!("{stage}")).unwrap_or_default();
+            text += &format!(
+                "{:<10} {:<24} {:<8} {stage:<13} {}\n{:>37}{}\n",
+                info.kind, info.id, info.version, short(&info.digest), "", info.permissions.join(", ")
+            );
+        }
+        text
+    })
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// Who a plugin is and what it asks for.
+fn card(info: &PluginInfo) -> String {
+    let mut text = format!("{} {} {}\n  {}\n", info.kind, info.id, info.version, info.summary);
+    let mut line = |name: &str, words: String| {
+        if !words.is_empty() {
+            text += &format!("  {name:<14}{words}\n");
+        }
+    };
+    line("follows", info.reference.clone());
+    line("stage", info.stage.map(|stage| stage.to_string()).unwrap_or_default());
+    line("permissions", info.permissions.join(", "));
+    line("architectures", info.architectures.join(", "));
+    line("metrics", info.metrics.iter().map(|m| format!("{} ({})", m.name, m.unit)).collect::<Vec<_>>().join(", "));
+    for parameter in info.parameters.iter().flatten() {
+        line("setting", format!("{} = {}: {} ({})", parameter.name, parameter.default, parameter.summary, parameter.domain));
+    }
+    line("SHA-256", info.digest.clone());
+    line("file", info.path.display().to_string());
+    text
+}
+
+fn install(files: &[PathBuf], yes: bool, options: &aehost_plugins::Options, output: &Output) -> Result<()> {
+    let mut infos = Vec::new();
+    for file in files {
+        if file.is_dir() {
+            let catalog = plugins::load(&plugins::folders(std::slice::from_ref(file))?, options, output)?;
+            infos.extend(catalog.plugins().cloned());
+        } else {
+            infos.push(Catalog::inspect(file, options)?);
+        }
+    }
+    for info in &infos {
+        output.say(&card(info));
+    }
+    if !yes && !agreed(infos.len())? {
+        return Err(usage("nothing was installed"));
+    }
+    let folder = installed_folder();
+    let installed = infos.iter().map(|info| aehost_plugins::install(&folder, &info.path, options));
+    let installed = installed.collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<&str> = installed.iter().map(|info| info.id.as_str()).collect();
+    let json = json!({"folder": folder, "installed": installed});
+    output.result(&json, || format!("Installed {} in {}.\n", names.join(", "), folder.display()))
+}
+
+/// Asks on the terminal; a script must have said --yes.
+fn agreed(plugins: usize) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(usage("installing grants the permissions above: repeat the command with --yes to agree"));
+    }
+    let them = if plugins == 1 { "this plugin" } else { "these plugins" };
+    eprint!("Install {them} with these permissions? [y/N] ");
+    std::io::stderr().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

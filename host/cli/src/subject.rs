@@ -1,0 +1,112 @@
+//! What `generate`, `evaluate` and `bench` work on: a trial of a study, or a model as it is.
+
+use crate::ending::{fault, usage};
+use crate::home::StoreArguments;
+use crate::output::Output;
+use crate::plan::Plan;
+use crate::plugins::{self, PluginArguments};
+use crate::results::Results;
+use crate::session::recorded_folders;
+use aehost_plugins::{Catalog, Options};
+use aehost_study::{Configuration, StudyRecord, TrialId};
+use aehost_worker::{Setup, Workbench};
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// The flags that name it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SubjectArguments {
+    /// Name or path of the model [default: the study's, else smollm2-135m-instruct]
+    #[arg(long, value_name = "PATH|NAME")]
+    pub model: Option<String>,
+    /// A study whose trial is used; without it the model is used as it is
+    #[arg(long, value_name = "NAME")]
+    pub study: Option<String>,
+    /// The trial [default: the recommended one]
+    #[arg(long, value_name = "N", requires = "study")]
+    pub trial: Option<u64>,
+    /// Where to run: cpu or cuda:N [default: the study's, else cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Threads of the engine [default: the study's, else all physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    #[command(flatten)]
+    pub store: StoreArguments,
+    #[command(flatten)]
+    pub plugins: PluginArguments,
+}
+
+/// A model, a configuration, and the plugins that make one of the other.
+pub struct Subject {
+    /// The study, if one was named.
+    pub record: Option<StudyRecord>,
+    /// The trial, if a study was named.
+    pub trial: Option<TrialId>,
+    /// What is on.
+    pub configuration: Configuration,
+    /// What is run on what.
+    pub plan: Plan,
+    folders: Vec<PathBuf>,
+    options: Options,
+}
+
+impl Subject {
+    /// Finds out what is meant; nothing is opened yet.
+    pub fn of(arguments: &SubjectArguments) -> Result<Self> {
+        let options = arguments.plugins.options();
+        let Some(name) = &arguments.study else {
+            let plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
+            let folders = plugins::folders(&arguments.plugins.plugins)?;
+            return Ok(Self { record: None, trial: None, configuration: Configuration::default(), plan, folders, options });
+        };
+        let results = Results::read(&arguments.store.open()?, name)?;
+        let folders = recorded_folders(&results.record, &arguments.plugins.plugins)?;
+        let mut plan = Plan::of(&results.record);
+        if arguments.model.is_some() || arguments.device.is_some() || arguments.threads.is_some() {
+            let device = arguments.device.as_deref().unwrap_or(&results.record.device);
+            let threads = arguments.threads.unwrap_or(results.record.threads);
+            let given = Plan::new(arguments.model.as_deref(), Some(device), Some(threads))?;
+            if arguments.model.is_some() {
+                plan.model = given.model;
+            }
+            (plan.device, plan.threads) = (given.device, given.threads);
+        }
+        let trial = trial(&results, arguments.trial)?;
+        let configuration = results.trials.iter().find(|t| t.id == trial).map(|t| t.configuration.clone());
+        let configuration = configuration.unwrap_or_default();
+        Ok(Self { record: Some(results.record), trial: Some(trial), configuration, plan, folders, options })
+    }
+
+    /// Its plugins, for those who need their descriptions first.
+    pub fn catalog(&self, output: &Output) -> Result<Catalog> {
+        plugins::load(&self.folders, &self.options, output)
+    }
+
+    /// Opens model, plugins and data.
+    pub fn open(&self, output: &Output) -> Result<Workbench> {
+        let setup: Setup = self.plan.setup(self.folders.clone(), &self.options, output)?;
+        Workbench::open(&setup, None).map_err(fault)
+    }
+
+    /// In a few words, for people.
+    pub fn words(&self) -> String {
+        match (&self.record, self.trial) {
+            (Some(record), Some(trial)) => format!("trial {trial} of {}: {}", record.name, self.configuration),
+            _ => format!("{} as it is", self.plan.model),
+        }
+    }
+}
+
+/// The trial asked for, else the recommended one.
+fn trial(results: &Results, asked: Option<u64>) -> Result<TrialId> {
+    let name = &results.record.name;
+    let Some(asked) = asked.map(TrialId) else {
+        let recommended = results.analysis.recommended.map(|r| r.trial);
+        return recommended.ok_or_else(|| usage(format!("study `{name}` recommends no trial: choose one with --trial N")));
+    };
+    if results.trials.iter().any(|t| t.id == asked) {
+        return Ok(asked);
+    }
+    Err(usage(format!("study `{name}` has no trial {asked}: `aehost show {name}` lists them")))
+}
