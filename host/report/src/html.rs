@@ -47,6 +47,7 @@ pub fn html(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) -> Stri
             "aehost_version": record.aehost_version,
         }),
         headline => headline(&view),
+        measured => !view.metrics.is_empty(),
         explanation => [clean(&analysis.explanation)],
         importance_about => IMPORTANCE_ABOUT,
         table => table(&view),

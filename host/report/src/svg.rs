@@ -271,7 +271,7 @@ fn key(area: &DrawingArea<SVGBackend, plotters::coord::Shift>, points: &[Point])
         let (inside, line) = shape(place);
         area.draw(&(EmptyElement::at((left, 24)) + inside + line))?;
         area.draw(&Text::new(place.word(), (left + 16, 16), (FONT, KEY_TEXT).into_font().color(&INK)))?;
-        left += 46 + 8 * place.word().len() as i32;
+        left += 52 + 7 * place.word().len() as i32;
     }
     if points.iter().any(|p| p.prominent() && p.x.standard_error + p.y.standard_error > 0.0) {
         area.draw(&Text::new("bars: standard error", (left, 16), (FONT, KEY_TEXT).into_font().color(&GREY)))?;

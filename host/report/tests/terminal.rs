@@ -5,7 +5,7 @@
 mod study;
 
 use aehost_report::{Terminal, front_table, list_table, timings_table, trial_view};
-use aehost_study::{Analysis, StudySummary, TrialId};
+use aehost_study::{Analysis, Outcome, Provenance, StudySummary, TrialId, metrics};
 use insta::assert_snapshot;
 
 const NARROW: Terminal = Terminal { width: 80, color: false };
@@ -55,6 +55,21 @@ fn the_explanation_follows_the_front() {
     let front = front(80);
     let explanation = Analysis::of(&record, &trials).explanation;
     assert_eq!(words(front.rsplit_once("\n\n").unwrap().1), words(&explanation));
+}
+
+#[test]
+fn an_estimate_is_called_one_and_does_not_count() {
+    let (record, mut trials) = (study::record(), study::search(true));
+    for trial in &mut trials {
+        let Outcome::Ok { measurements } = &mut trial.outcome else { continue };
+        let inputs = [("watts-busy".to_owned(), 35.0)].into();
+        measurements.metrics.get_mut(metrics::ENERGY).unwrap().provenance =
+            Provenance::Estimated { formula: "joules = watts_busy * seconds".into(), inputs };
+    }
+    let shown = front_table(&record, &trials, &Analysis::of(&record, &trials), NARROW);
+    assert!(shown.contains(" 0.421 est. "), "{shown}");
+    let note = "est.: estimated, joules = watts_busy * seconds with watts-busy = 35.0; it does not count in the score.";
+    assert!(words(&shown).join(" ").contains(note), "{shown}");
 }
 
 #[test]

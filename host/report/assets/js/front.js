@@ -25,7 +25,6 @@ function frontSection() {
 
   const view = chart("front-chart", (t) => {
     const [mx, my] = [byKey.get(x.value), byKey.get(y.value)];
-    if (!mx || !my) return null;
     const points = [];
     for (const trial of data.trials) {
       const [px, py] = [valueOf(trial, mx.key, kind.value), valueOf(trial, my.key, kind.value)];

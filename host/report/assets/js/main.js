@@ -1,9 +1,11 @@
-// Draws everything once, and again when the system changes between light and dark.
-frontSection();
-comparisonSection();
-parallelSection();
-convergenceSection();
-importanceSection();
+// Draws everything once (a study that has measured nothing has only its tables), and again when the system changes between light and dark.
 tableSection();
-select(data.recommended ?? data.baseline);
+if (data.metrics.length) {
+  frontSection();
+  comparisonSection();
+  parallelSection();
+  convergenceSection();
+  importanceSection();
+  select(data.recommended ?? data.baseline);
+}
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((draw) => draw()));

@@ -22,7 +22,7 @@ function tableSection() {
   for (const row of body.rows) {
     const choose = () => {
       select(Number(row.dataset.trial));
-      element("front").scrollIntoView({ behavior: "smooth" });
+      element("front")?.scrollIntoView({ behavior: "smooth" });
     };
     row.tabIndex = 0;
     row.addEventListener("click", choose);
