@@ -1,0 +1,162 @@
+//! The built-in plugins through the whole crate: load, cache, install, apply, and the conformance checks.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use aehost_common::{Parameter, Settings};
+use aehost_engine::{Calibration, Device};
+use aehost_plugins::{Catalog, LOCK, Options, conformance, install, remove};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Instant;
+use support::{built_in, built_ins, model, options, single};
+
+#[test]
+fn built_ins_load_in_3_s_cold_and_50_ms_from_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let options = Options { cache: Some(cache.path().join("compiled")), ..Options::default() };
+    let time = || {
+        let begin = Instant::now();
+        let catalog = Catalog::load(&[built_ins()], &options).unwrap();
+        let elapsed = begin.elapsed();
+        assert!(catalog.refused().is_empty(), "{:?}", catalog.refused());
+        assert_eq!(catalog.plugins().count(), 10);
+        elapsed
+    };
+    let cold = time();
+    let cached = (0..5).map(|_| time()).min().unwrap();
+    println!(
+        "{{\"plugins_load_cold_ms\": {:.1}, \"plugins_load_cached_ms\": {:.1}}}",
+        cold.as_secs_f64() * 1e3,
+        cached.as_secs_f64() * 1e3
+    );
+    assert!(cold.as_secs_f64() < 3.0, "cold: {cold:?}");
+    assert!(cached.as_secs_f64() < 0.05, "cached: {cached:?}");
+}
+
+#[test]
+fn a_damaged_or_foreign_cache_entry_is_compiled_anew() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("compiled");
+    let options = Options { cache: Some(folder.clone()), ..Options::default() };
+    let path = built_in("strategy-random");
+    Catalog::inspect(&path, &options).unwrap();
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    let compiled = || {
+        std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.extension().is_some_and(|e| e == "cwasm"))
+    };
+    let entry = compiled().unwrap();
+    let whole = std::fs::read(&entry).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&entry, &damaged).unwrap();
+    assert_eq!(Catalog::inspect(&path, &options).unwrap().id, "random");
+    assert!(std::fs::read(&entry).unwrap() == whole, "the damaged entry was not replaced");
+}
+
+#[test]
+fn permissions_are_the_imports() {
+    let info = Catalog::inspect(&built_in("technique-depth-pruning"), &options()).unwrap();
+    assert!(info.permissions.contains(&"calibration".to_owned()), "{:?}", info.permissions);
+    assert!(!info.permissions.contains(&"common".to_owned()), "{:?}", info.permissions);
+    assert_eq!(info.digest.len(), 64);
+    let json = serde_json::to_value(&info).unwrap();
+    for key in ["id", "kind", "version", "stage", "permissions", "digest", "path", "summary", "reference"] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    assert_eq!(json["stage"], "architecture");
+}
+
+#[test]
+fn installed_plugins_are_locked_by_digest() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("plugins");
+    let installed = install(&folder, &built_in("strategy-random"), &options()).unwrap();
+    assert_eq!(installed.path, folder.join("strategy-random.wasm"));
+    let load = || Catalog::load(std::slice::from_ref(&folder), &options()).unwrap();
+    assert_eq!(load().plugins().count(), 1);
+    let lock = std::fs::read_to_string(folder.join(LOCK)).unwrap();
+    assert!(lock.contains(&installed.digest) && lock.contains("kind = \"strategy\""), "{lock}");
+
+    std::fs::copy(built_in("strategy-grid"), &installed.path).unwrap();
+    let refused = load().refused()[0].to_string();
+    assert!(refused.contains("is not the plugin that was installed: its SHA-256 is "), "{refused}");
+
+    std::fs::copy(built_in("strategy-grid"), folder.join("stray.wasm")).unwrap();
+    let refused: Vec<String> = load().refused().iter().map(ToString::to_string).collect();
+    let stray = refused.iter().find(|r| r.contains("stray")).unwrap().replace(&*folder.to_string_lossy(), "DIR");
+    assert_eq!(stray, "`DIR/stray.wasm` is not in plugins.lock: install it with `aehost plugins install FILE`");
+
+    assert_eq!(remove(&folder, "random").unwrap()[0].id, "random");
+    assert!(!installed.path.exists());
+    assert_eq!(remove(&folder, "random").unwrap_err().to_string(), "no plugin `random` is installed; installed: none");
+}
+
+#[test]
+fn the_family_builds_and_every_technique_applies() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let base = model();
+    assert!(base.graph().all_nodes().count() > 20);
+    let error = catalog.family_for("mamba").map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("no family builds architecture `mamba`; known: llama"), "{error}");
+    let calibration = Arc::new(Calibration::new((0..200).map(|i| i % 251).collect(), base.clone(), Device::Cpu, 1));
+    for technique in catalog.techniques() {
+        let parameters = technique.parameters(&base, &Settings::default()).unwrap();
+        let settings = Parameter::complete(&parameters, &Settings::default()).unwrap();
+        let mut variant = base.clone();
+        technique.apply(&mut variant, Some(&calibration), &Device::Cpu, &Settings::default(), &settings).unwrap();
+        println!("{} applies with {settings:?}", technique.name());
+    }
+}
+
+#[test]
+fn built_ins_keep_the_contracts_promises() {
+    let base = model();
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    for plugin in catalog.plugins() {
+        let done = conformance(&plugin.path, &options(), Some(&base)).unwrap();
+        for check in &done.checks {
+            println!(
+                "{} {}: {} {} {}",
+                plugin.kind,
+                plugin.id,
+                if check.kept { "ok" } else { "FAILED" },
+                check.promise,
+                check.detail
+            );
+        }
+        assert!(done.passed(), "{}", plugin.id);
+    }
+}
+
+#[test]
+fn conformance_finds_a_strategy_that_leaves_the_search_space() {
+    let done = conformance(&support::fault("strategy-bad-domain"), &options(), None).unwrap();
+    let failed: Vec<String> =
+        done.checks.iter().filter(|c| !c.kept).map(|c| format!("{}: {}", c.promise, c.detail)).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(
+        failed[0].starts_with("stays inside the search space: trial 1: technique `drop`: layers = nonsense is outside"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_strategy_round_takes_under_1_ms_at_200_trials() {
+    for name in ["random", "nsga2"] {
+        let done = conformance(&built_in(&format!("strategy-{name}")), &options(), None).unwrap();
+        let round = done.checks.iter().find(|c| c.promise.starts_with("asks and tells")).unwrap();
+        println!("{{\"strategy\": \"{name}\", \"ask_tell_at_200_trials\": \"{}\"}}", round.detail);
+        let milliseconds: f64 = round.detail.trim_end_matches(" ms").parse().unwrap();
+        assert!(milliseconds < 1.0, "{name}: {}", round.detail);
+    }
+}
+
+#[test]
+fn a_plugin_may_be_given_as_a_file() {
+    assert_eq!(single(&built_in("evaluator-perplexity")).plugins().next().unwrap().id, "perplexity");
+}

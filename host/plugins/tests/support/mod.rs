@@ -1,0 +1,123 @@
+//! A small llama that is made here, and the components that `cargo xtask plugins` builds.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "a test fails by panicking; no test uses all of this")]
+
+use aehost_engine::{FloatType, Variant};
+use aehost_formats::gguf::{Value, Writer};
+use aehost_formats::{Checkpoint, Encoding};
+use aehost_plugins::{Catalog, Limits, Options};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+pub const LAYERS: u32 = 4;
+const HIDDEN: usize = 64;
+const FEED_FORWARD: usize = 96;
+const HEAD_DIM: usize = 16;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Compiled plugins are kept for the whole test run, and the next.
+pub static CACHE: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("aehost-test-compiled-{}", env!("CARGO_PKG_VERSION"))));
+
+pub fn built(folder: &str, name: &str, command: &str) -> PathBuf {
+    let path = root().join(folder).join(name);
+    assert!(path.exists(), "{} is missing: build it with `{command}`", path.display());
+    path
+}
+
+/// A plugin of this repository.
+pub fn built_in(name: &str) -> PathBuf {
+    built("plugins/dist", &format!("{name}.wasm"), "cargo xtask plugins")
+}
+
+/// All plugins of this repository.
+pub fn built_ins() -> PathBuf {
+    built("plugins/dist", "", "cargo xtask plugins")
+}
+
+/// A component that misbehaves on purpose.
+pub fn fault(name: &str) -> PathBuf {
+    built("target/fault-plugins", &format!("{name}.wasm"), "cargo xtask plugins --set faults")
+}
+
+/// Small limits, so that tests end soon.
+pub fn options() -> Options {
+    let limits = Limits { call_time: Duration::from_millis(500), memory_bytes: 64 << 20, ..Limits::default() };
+    Options { limits, cache: Some(CACHE.clone()), ..Options::default() }
+}
+
+pub fn single(component: &Path) -> Catalog {
+    Catalog::single(component, &options()).unwrap()
+}
+
+fn numbers(count: usize, seed: &mut u32) -> Vec<u8> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (*seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..count).flat_map(|_| (next() * 0.4).to_le_bytes()).collect()
+}
+
+/// The character that byte-level vocabularies write for a byte (GPT-2's table).
+fn spelled(byte: u8) -> char {
+    let plain = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let rank = (0..byte).filter(|b| !plain(*b)).count() as u32;
+    if plain(byte) { byte.into() } else { char::from_u32(256 + rank).unwrap() }
+}
+
+/// A llama with random weights and a vocabulary of bytes.
+pub fn checkpoint() -> Arc<Checkpoint> {
+    let mut writer = Writer::new();
+    writer
+        .set("general.architecture", "llama")
+        .set("llama.block_count", LAYERS)
+        .set("llama.embedding_length", HIDDEN as u32)
+        .set("llama.feed_forward_length", FEED_FORWARD as u32)
+        .set("llama.attention.head_count", 4u32)
+        .set("llama.attention.head_count_kv", 2u32)
+        .set("llama.rope.dimension_count", HEAD_DIM as u32)
+        .set("llama.rope.freq_base", 10_000f32)
+        .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
+        .set("llama.context_length", 128u32)
+        .set("llama.vocab_size", 256u32)
+        .set("tokenizer.ggml.model", "gpt2")
+        .set("tokenizer.ggml.pre", "gpt-2")
+        .set("tokenizer.ggml.merges", Value::Strings(vec![]))
+        .set("tokenizer.ggml.tokens", Value::Strings((0..=255).map(|b| spelled(b).to_string()).collect()))
+        .set("tokenizer.ggml.token_type", Value::I32s(vec![1; 256]));
+    let mut seed = 1;
+    let mut tensor = |name: &str, shape: &[usize]| {
+        writer.tensor(name, shape, Encoding::F32, numbers(shape.iter().product(), &mut seed)).unwrap();
+    };
+    tensor("token_embd.weight", &[256, HIDDEN]);
+    for layer in 0..LAYERS {
+        let name = |part: &str| format!("blk.{layer}.{part}.weight");
+        tensor(&name("attn_norm"), &[HIDDEN]);
+        tensor(&name("attn_q"), &[4 * HEAD_DIM, HIDDEN]);
+        tensor(&name("attn_k"), &[2 * HEAD_DIM, HIDDEN]);
+        tensor(&name("attn_v"), &[2 * HEAD_DIM, HIDDEN]);
+        tensor(&name("attn_output"), &[HIDDEN, 4 * HEAD_DIM]);
+        tensor(&name("ffn_norm"), &[HIDDEN]);
+        tensor(&name("ffn_gate"), &[FEED_FORWARD, HIDDEN]);
+        tensor(&name("ffn_up"), &[FEED_FORWARD, HIDDEN]);
+        tensor(&name("ffn_down"), &[HIDDEN, FEED_FORWARD]);
+    }
+    tensor("output_norm.weight", &[HIDDEN]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    writer.save(&path).unwrap();
+    // The file stays mapped after its folder is gone.
+    Arc::new(Checkpoint::open(&path).unwrap())
+}
+
+/// The llama as its family builds it.
+pub fn model() -> Variant {
+    let checkpoint = checkpoint();
+    let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
+    single(&built_in("family-llama")).family_for("llama").unwrap().build(&checkpoint, &mut variant).unwrap();
+    variant
+}
