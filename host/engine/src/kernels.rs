@@ -22,6 +22,8 @@ macro_rules! multiversion {
     };
 }
 
+use half::f16;
+
 const LANES: usize = 16;
 
 /// Sum of products, in plain order; the reference for [`dot`].
@@ -155,6 +157,92 @@ multiversion!(
     weighted_gap, weighted_gap_avx2, weighted_gap_body(p: &[f32], q: &[f32], log_sum: f32) -> f32
 );
 
+#[inline(always)]
+fn silu_one(x: f32) -> f32 {
+    // exp of a non-positive argument only: 1 / (1 + e^-x) for x >= 0, e^x / (1 + e^x) below.
+    let e = exp_nonpositive(-x.abs());
+    let sigmoid = if x >= 0.0 { 1.0 } else { e } / (1.0 + e);
+    x * sigmoid
+}
+
+#[inline(always)]
+fn silu_body(x: &[f32], out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = silu_one(*x);
+    }
+}
+
+multiversion!(
+    /// x * sigmoid(x).
+    silu, silu_avx2, silu_body(x: &[f32], out: &mut [f32])
+);
+
+#[inline(always)]
+fn mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+        *o = silu_one(*g) * u;
+    }
+}
+
+multiversion!(
+    /// silu(gate) * up.
+    mul_silu, mul_silu_avx2, mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32])
+);
+
+#[inline(always)]
+fn root_mean_square_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let inverse = 1.0 / (dot_body(x, x) / x.len() as f32 + epsilon).sqrt();
+    for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *o = x * inverse * w;
+    }
+}
+
+multiversion!(
+    /// x over its root mean square, times the weight.
+    root_mean_square_norm, root_mean_square_norm_avx2,
+    root_mean_square_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
+);
+
+/// Sum of products of half-precision and single-precision numbers; the reference for [`dot_half`].
+fn dot_half_plain(a: &[f16], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x.to_f32() * y).sum()
+}
+
+/// Sum of products of half-precision and single-precision numbers, of equal length, in single precision.
+pub(crate) fn dot_half(a: &[f16], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "slices of a dot product differ in length");
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("f16c") {
+        // SAFETY: the features were just detected.
+        return unsafe { dot_half_avx2(a, b) };
+    }
+    dot_half_plain(a, b)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_half_avx2(a: &[f16], b: &[f32]) -> f32 {
+    use std::arch::x86_64::*;
+    const STEP: usize = 32;
+    let mut sums = [_mm256_setzero_ps(); STEP / 8];
+    let whole = a.len() / STEP * STEP;
+    for i in (0..whole).step_by(STEP) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            let at = i + lane * 8;
+            // SAFETY: at + 8 <= whole <= a.len() == b.len(); f16 is two bytes, as the load reads them.
+            unsafe {
+                let x = _mm256_cvtph_ps(_mm_loadu_si128(a.as_ptr().add(at).cast()));
+                *sum = _mm256_fmadd_ps(x, _mm256_loadu_ps(b.as_ptr().add(at)), *sum);
+            }
+        }
+    }
+    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+    let mut lanes = [0f32; 8];
+    // SAFETY: `lanes` holds eight floats.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
+    lanes.iter().sum::<f32>() + dot_half_plain(&a[whole..], &b[whole..])
+}
+
 /// KL(p || q) in nats of the distributions whose logits are given.
 pub(crate) fn divergence(p: &[f32], q: &[f32]) -> f32 {
     let (log_p, log_q) = (log_sum_exp(p), log_sum_exp(q));
@@ -177,6 +265,13 @@ mod tests {
         fn the_fast_dot_product_equals_the_plain_one(pairs in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..200)) {
             let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             prop_assert!((dot(&a, &b) - dot_plain(&a, &b)).abs() < 1e-4);
+        }
+
+        #[test]
+        fn the_fast_half_precision_product_equals_the_plain_one(pairs in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..200)) {
+            let a: Vec<f16> = pairs.iter().map(|p| f16::from_f32(p.0)).collect();
+            let b: Vec<f32> = pairs.iter().map(|p| p.1).collect();
+            prop_assert!((dot_half(&a, &b) - dot_half_plain(&a, &b)).abs() < 1e-4);
         }
 
         #[test]

@@ -6,6 +6,7 @@ mod attention;
 mod cache;
 mod calibration;
 mod device;
+mod elementwise;
 mod error;
 mod importance;
 mod kernels;

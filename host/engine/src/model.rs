@@ -6,7 +6,7 @@ use crate::attention::{AttentionSpec, Queries, attention};
 use crate::cache::{Cache, CacheSpec, CacheType};
 use crate::rope::{Angles, Rope};
 use crate::stored::Stored;
-use crate::{EngineError, Variant};
+use crate::{EngineError, Variant, elementwise};
 use aehost_graph::{Graph, Node, NodeId, ValueId, op_info};
 use candle_core::{DType, Device, Storage, Tensor};
 use std::collections::HashMap;
@@ -71,6 +71,8 @@ enum Op {
     Silu,
     GeluTanh,
     Gelu,
+    /// silu(a) * b in one pass, where the graph has the two one after the other.
+    Gated,
     Tanh,
     Sigmoid,
     Relu,
@@ -109,7 +111,8 @@ pub struct Model {
     vocabulary: usize,
 }
 
-fn floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R, EngineError> {
+/// The numbers of a tensor in the CPU's memory.
+pub(crate) fn floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R, EngineError> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -175,6 +178,9 @@ impl Model {
             Ok(())
         })?;
         let logits_slot = *builder.slot_of.get(&logits).ok_or_else(|| missing("node for its output `logits`"))?;
+        if wanted.is_empty() && matches!(device, Device::Cpu) {
+            fuse_gates(&mut steps);
+        }
         let keep: Vec<usize> = wanted.iter().filter_map(|v| builder.slot_of.get(v)).copied().chain([logits_slot]).collect();
         release_after_last_use(&mut steps, &keep);
         let fact = |name: &str| graph.fact(name).and_then(aehost_common::Value::as_integer).map(|v| v as usize);
@@ -222,6 +228,10 @@ impl Model {
     /// Runs other work on the engine's threads.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.threads.install(work)
+    }
+
+    fn on_cpu(&self) -> bool {
+        matches!(self.device, Device::Cpu)
     }
 
     /// One step over packed sequences: logits `[wanted rows, vocabulary]`, float32, in the order of the sequences.
@@ -308,6 +318,7 @@ impl Model {
                     None => y,
                 }
             }
+            Op::RmsNorm { weight, epsilon } if self.on_cpu() => elementwise::rms_norm(input(0)?, weight, *epsilon as f32)?,
             Op::RmsNorm { weight, epsilon } => {
                 let x = input(0)?;
                 let n = weight.elem_count();
@@ -376,6 +387,10 @@ impl Model {
                 floats(&q, |q| attention(spec, q, &queries, &mut out))?;
                 Tensor::from_vec(out, q.shape(), &Device::Cpu)?.to_device(&self.device)?
             }
+            Op::Add if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => elementwise::sum(input(0)?, input(1)?)?,
+            Op::Mul if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => elementwise::product(input(0)?, input(1)?)?,
+            Op::Silu if self.on_cpu() => elementwise::silu_of(input(0)?)?,
+            Op::Gated => elementwise::gated(input(0)?, input(1)?)?,
             Op::Add => input(0)?.broadcast_add(input(1)?)?,
             Op::Mul => input(0)?.broadcast_mul(input(1)?)?,
             Op::Silu => input(0)?.silu()?,
@@ -515,6 +530,32 @@ fn release_after_last_use(steps: &mut [Step], keep: &[usize]) {
             if seen.insert(*slot) {
                 step.release.push(*slot);
             }
+        }
+    }
+}
+
+/// Makes one step of silu followed by the only product that reads it.
+fn fuse_gates(steps: &mut Vec<Step>) {
+    let readers = |steps: &[Step], slot: usize| steps.iter().filter(|s| s.inputs.contains(&slot)).count();
+    let mut at = 0;
+    while at < steps.len() {
+        let slot = steps[at].outputs.first().copied();
+        let product = match (&steps[at].op, slot) {
+            (Op::Silu, Some(slot)) if readers(steps, slot) == 1 => {
+                steps.iter().position(|s| matches!(s.op, Op::Mul) && s.inputs.contains(&slot) && s.inputs[0] != s.inputs[1])
+            }
+            _ => None,
+        };
+        match product {
+            Some(product) => {
+                let silu = steps.remove(at);
+                // The silu came first, so its removal moved the product up by one.
+                let product = &mut steps[product - 1];
+                let other = *product.inputs.iter().find(|i| Some(**i) != slot).expect("a product has two different inputs");
+                product.op = Op::Gated;
+                product.inputs = vec![silu.inputs[0], other];
+            }
+            None => at += 1,
         }
     }
 }

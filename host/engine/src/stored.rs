@@ -43,11 +43,27 @@ struct Typed<T> {
 /// Marks the plain number types, whose products run in float32.
 trait Element: GgmlType + 'static {
     const PLAIN: bool;
+    /// The product with a row as it is stored, where that beats decoding the row first.
+    fn dot(_row: &[Self], _x: &[f32]) -> Option<f32> {
+        None
+    }
 }
 macro_rules! elements {
     ($plain:expr; $($t:ty),*) => { $(impl Element for $t { const PLAIN: bool = $plain; })* };
 }
-elements!(true; f32, f16, bf16);
+elements!(true; bf16);
+impl Element for f32 {
+    const PLAIN: bool = true;
+    fn dot(row: &[f32], x: &[f32]) -> Option<f32> {
+        Some(kernels::dot(row, x))
+    }
+}
+impl Element for f16 {
+    const PLAIN: bool = true;
+    fn dot(row: &[f16], x: &[f32]) -> Option<f32> {
+        Some(kernels::dot_half(row, x))
+    }
+}
 elements!(false; BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K);
 
 /// Evaluates an expression with `$t` as the block type of an encoding.
@@ -109,8 +125,11 @@ impl<T: Element> Blocks for Typed<T> {
                 with_scratch(self.columns, |row| {
                     for (j, y) in out.iter_mut().enumerate() {
                         let at = (i * task + j) * self.columns;
-                        T::to_float(&self.data[at..at + self.columns], row);
-                        *y = kernels::dot(row, x);
+                        let weights = &self.data[at..at + self.columns];
+                        *y = T::dot(weights, x).unwrap_or_else(|| {
+                            T::to_float(weights, row);
+                            kernels::dot(row, x)
+                        });
                     }
                 });
             });

@@ -203,9 +203,7 @@ impl Workbench {
         let mut variant = if start == 0 { self.base.clone() } else { self.variants[&key(&choices[..start])].clone() };
         for (i, choice) in choices.iter().enumerate().skip(start) {
             let technique = self.catalog.technique(&choice.technique).map_err(|e| Fault::invalid(e.to_string()))?;
-            technique
-                .apply(&mut variant, self.calibration.as_ref(), &self.device, &self.facts, &choice.settings)
-                .map_err(|f| Fault { message: format!("technique `{}`: {}", choice.technique, f.message), ..f })?;
+            technique.apply(&mut variant, self.calibration.as_ref(), &self.device, &self.facts, &choice.settings)?;
             if self.variants.len() >= 256 {
                 self.variants.clear();
             }
