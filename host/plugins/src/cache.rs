@@ -8,6 +8,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -64,7 +65,10 @@ impl Cache {
 
 /// Writes a file that is either whole or not there.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
-    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}-{}.partial", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let partial = PathBuf::from(partial);
     fs::write(&partial, bytes).map_err(PluginError::io("writing", &partial))?;
     fs::rename(&partial, path).map_err(PluginError::io("writing", path))
 }

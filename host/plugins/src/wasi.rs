@@ -58,3 +58,44 @@ impl WasiView for State {
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::limits::Limits;
+    use crate::plugin::{Name, Runtime};
+    use crate::state::State;
+    use aehost_common::PluginKind;
+    use std::sync::Arc;
+    use wasmtime::Store;
+    use wasmtime::component::Component;
+
+    /// Calls a function of WASI that takes nothing and gives a u64.
+    fn ask(interface: &str, function: &str) -> u64 {
+        let text = format!(
+            r#"(component
+                (import "{interface}" (instance $wasi (export "{function}" (func (result u64)))))
+                (core func $lowered (canon lower (func $wasi "{function}")))
+                (core module $m
+                    (import "wasi" "ask" (func $ask (result i64)))
+                    (func (export "run") (result i64) call $ask))
+                (core instance $i (instantiate $m (with "wasi" (instance (export "ask" (func $lowered))))))
+                (func (export "run") (result u64) (canon lift (core func $i "run"))))"#
+        );
+        let runtime = Runtime::start().unwrap();
+        let component = Component::new(&runtime.engine, wat::parse_str(text).unwrap()).unwrap();
+        let name = Arc::new(Name { kind: PluginKind::Strategy, id: "curious".into(), version: "0.1.0".into() });
+        let state = State::new(name, Limits::default(), Arc::new(|_, _| {}), Default::default());
+        let mut store = Store::new(&runtime.engine, state);
+        store.set_epoch_deadline(u64::MAX / 2);
+        let instance = runtime.linker.instantiate(&mut store, &component).unwrap();
+        let run = instance.get_typed_func::<(), (u64,)>(&mut store, "run").unwrap();
+        run.call(&mut store, ()).unwrap().0
+    }
+
+    #[test]
+    fn random_numbers_repeat_and_clocks_stand_still() {
+        let random = ask("wasi:random/random@0.2.6", "get-random-u64");
+        assert_eq!(random, ask("wasi:random/random@0.2.6", "get-random-u64"));
+        assert_eq!(ask("wasi:clocks/monotonic-clock@0.2.6", "now"), 0);
+    }
+}

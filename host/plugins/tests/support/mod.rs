@@ -11,9 +11,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub const LAYERS: u32 = 4;
-const HIDDEN: usize = 64;
+const HIDDEN: usize = 128;
 const FEED_FORWARD: usize = 96;
-const HEAD_DIM: usize = 16;
+const HEAD_DIM: usize = 32;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
