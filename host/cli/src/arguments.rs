@@ -10,22 +10,23 @@ accuracy against latency, memory and energy, measured on this machine";
 
 const AFTER: &str = "\
 Examples:
-  aehost run --plugins plugins                      search the default model, and report the front
-  aehost run study.toml --trials 40 --time 1h       a study of one's own, with a larger budget
-  aehost resume smollm2-135m-instruct-1             go on with an interrupted study
-  aehost generate --study smollm2-135m-instruct-1 \"Why is the sky blue?\"
+  aehost run --plugins plugins        search the default model, report the front
+  aehost run study.toml --time 1h     a study of one's own, with a larger budget
+  aehost resume NAME                  go on with an interrupted study
+  aehost generate --study NAME \"Why is the sky blue?\"
 
 Exit codes:
   0    done
-  1    something failed; the message says what and what to do
+  1    something failed; the message says what, and what to do
   2    the command line, the study file, or a name in them is wrong
   3    the study is complete, and no trial satisfies all constraints
   130  stopped by Ctrl-C; an interrupted study says how to resume it
 
-Under --json, standard output is JSON alone, and an error is one line on standard error:
-  {\"error\": {\"code\": \"failed\" | \"usage\", \"message\": ..., \"causes\": [...]}}
+Under --json, standard output is JSON alone, and an error is one line on
+standard error: {\"error\": {\"code\": ..., \"message\": ..., \"causes\": [...]}}
 
-Files lie in $AEHOST_HOME, or else in the data and cache folders of the user.";
+Studies, plugins, models and data lie in $AEHOST_HOME, or else in the user's
+data and cache folders.";
 
 /// The command line.
 #[derive(Debug, Parser)]

@@ -16,6 +16,8 @@ mod progress;
 mod results;
 mod session;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use arguments::Cli;
 use clap::Parser;

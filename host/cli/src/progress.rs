@@ -2,7 +2,7 @@
 
 use crate::output::Output;
 use aehost_study::{
-    Events, Figures, Job, Outcome, Progress, Purpose, Standing, StudyPhase, StudyRecord, Trial,
+    Drop, Events, Figures, Job, Outcome, Progress, Purpose, Standing, StudyPhase, StudyRecord, Trial,
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -97,7 +97,9 @@ fn line(record: &StudyRecord, baseline: Option<&Trial>, trial: &Trial) -> String
     let figures = baseline.filter(|b| b.id != trial.id).and_then(|b| Figures::of(record, b, trial));
     if let Some(figures) = &figures {
         parts.extend(figures.score().map(|score| format!("score {score:.2}×")));
-        parts.extend(figures.accuracy_drop.as_ref().map(|drop| format!("accuracy drop {:+.2} %", drop.percent.value)));
+        // Adding 0 turns -0 into 0.
+        let percent = |drop: &Drop| (drop.percent.value * 100.0).round() / 100.0 + 0.0;
+        parts.extend(figures.accuracy_drop.as_ref().map(|drop| format!("accuracy drop {:.2} %", percent(drop))));
         parts.extend(figures.violations.iter().map(|v| format!("breaks {}", v.constraint)));
     } else {
         parts.push("measured".to_owned());

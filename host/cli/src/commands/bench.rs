@@ -10,11 +10,12 @@ use std::ops::ControlFlow;
 
 const AFTER: &str = "\
 Examples:
-  aehost bench --model model.gguf --prompt-tokens 512 --output-tokens 128 --threads 2
-  aehost bench --study smollm2-135m-instruct-1 --trial 7 --depth 2048 --json
+  aehost bench --model model.gguf --prompt-tokens 512 --threads 2
+  aehost bench --study NAME --trial 7 --depth 2048 --json
 
-Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms, tpot_ms, load_ms, peak_memory_bytes}, each
-with median and samples; null where the machine or the plan gives no figure.";
+Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms,
+tpot_ms, load_ms, peak_memory_bytes}, each with median and samples; null where
+the machine or the plan gives no figure.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 const AFTER: &str = "\
 Examples:
   aehost evaluate --evaluator multiple-choice:piqa --items 200
-  aehost evaluate --study smollm2-135m-instruct-1 --trial 7 --evaluator perplexity:book.txt --json
+  aehost evaluate --study NAME --trial 7 --evaluator perplexity:book.txt --json
 
-Under --json: {model, study, trial, configuration, metrics: {NAME: {value, standard_error, unit, direction, items}}}.";
+Under --json: {model, study, trial, configuration,
+metrics: {NAME: {value, standard_error, unit, direction, items}}}.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

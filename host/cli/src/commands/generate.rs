@@ -12,9 +12,9 @@ use std::io::Read;
 
 const AFTER: &str = "\
 Examples:
-  aehost generate --study smollm2-135m-instruct-1 --trial 7 \"Why is the sky blue?\"
+  aehost generate --study NAME --trial 7 \"Why is the sky blue?\"
   aehost generate --model model.gguf --raw --max-tokens 40 \"Once upon a time\"
-  echo \"Summarise: ...\" | aehost generate --study smollm2-135m-instruct-1 -";
+  echo \"Summarise: ...\" | aehost generate --study NAME -";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

@@ -7,9 +7,10 @@ use crate::results::Results;
 use anyhow::Result;
 
 const AFTER: &str = "\
-Under --json: {study, baseline, front: [{trial, configuration, metrics, efficiency_score, accuracy_drop, feasible, ...}],
-recommended, hardware, ...}. Metrics carry their units in their names; accuracy_drop is in percent of the baseline's.
-Exit code 3 says that no trial satisfies all constraints.";
+Under --json: {study, baseline, front: [{trial, configuration, metrics,
+efficiency_score, accuracy_drop, feasible, ...}], recommended, hardware, ...}.
+Metrics carry their units in their names; accuracy_drop is in percent of the
+baseline's accuracy. Exit code 3: no trial satisfies all constraints.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

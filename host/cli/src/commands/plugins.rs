@@ -1,13 +1,16 @@
 //! `aehost plugins`: what is loaded, what a component asks for, and the installed ones.
 
-use crate::ending::{Ending, usage};
+use crate::ending::{Ending, fault, usage};
 use crate::output::Output;
+use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
-use aehost_plugins::{Catalog, PluginInfo, installed_folder};
+use aehost_plugins::{Catalog, Conformance, PluginInfo, installed_folder};
+use aehost_study::Configuration;
+use aehost_worker::Workbench;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
@@ -42,6 +45,16 @@ pub enum Command {
         /// Its id
         id: String,
     },
+    /// Check that a component keeps the promises of the contract, for authors of plugins
+    Test {
+        /// The component, a file *.wasm
+        file: PathBuf,
+        /// Also try a technique on this model (path or name), which needs a family among the plugins
+        #[arg(long, value_name = "PATH|NAME")]
+        model: Option<String>,
+        #[command(flatten)]
+        plugins: PluginArguments,
+    },
 }
 
 /// Runs it.
@@ -58,6 +71,7 @@ pub fn run(command: &Command, output: &Output) -> Result<Ending> {
             let gone = aehost_plugins::remove(&installed_folder(), id)?;
             output.result(&gone, || gone.iter().fold(String::new(), |text, p| text + &format!("Removed {} {} {}.\n", p.kind, p.id, p.version)))?;
         }
+        Command::Test { file, model, plugins } => return test(file, model.as_deref(), plugins, output),
     }
     Ok(Ending::Done)
 }
@@ -102,6 +116,34 @@ fn card(info: &PluginInfo) -> String {
     line("SHA-256", info.digest.clone());
     line("file", info.path.display().to_string());
     text
+}
+
+fn test(file: &Path, model: Option<&str>, plugins: &PluginArguments, output: &Output) -> Result<Ending> {
+    let options = plugins.options();
+    let base = match model {
+        Some(model) => {
+            let setup = Plan::new(Some(model), None, None)?.setup(plugins::folders(&plugins.plugins)?, &options, output)?;
+            Some(Workbench::open(&setup, None).and_then(|mut bench| bench.variant(&Configuration::default())).map_err(fault)?)
+        }
+        None => None,
+    };
+    let conformance = aehost_plugins::conformance(file, &options, base.as_ref())?;
+    output.result(&conformance, || verdict(&conformance))?;
+    Ok(if conformance.passed() { Ending::Done } else { Ending::Failed })
+}
+
+fn verdict(conformance: &Conformance) -> String {
+    let PluginInfo { kind, id, version, .. } = &conformance.plugin;
+    let mut text = format!("{kind} {id} {version}\n");
+    for check in &conformance.checks {
+        let detail = if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
+        text += &format!("  {} {}{detail}\n", if check.kept { "kept  " } else { "BROKEN" }, check.promise);
+    }
+    let broken = conformance.checks.iter().filter(|check| !check.kept).count();
+    match broken {
+        0 => text + "It keeps all of them.\n",
+        _ => text + &format!("It breaks {broken} of {}.\n", conformance.checks.len()),
+    }
 }
 
 fn install(files: &[PathBuf], yes: bool, options: &aehost_plugins::Options, output: &Output) -> Result<()> {

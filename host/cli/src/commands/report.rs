@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 const AFTER: &str = "\
 Examples:
-  aehost report smollm2-135m-instruct-1 --html report.html
-  aehost report smollm2-135m-instruct-1 --svg front.svg --x memory.peak --y accuracy";
+  aehost report NAME --html report.html
+  aehost report NAME --svg front.svg --x memory.peak --y accuracy";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

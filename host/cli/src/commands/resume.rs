@@ -10,10 +10,11 @@ use anyhow::Result;
 
 const AFTER: &str = "\
 Examples:
-  aehost resume smollm2-135m-instruct-1
-  aehost resume smollm2-135m-instruct-1 --trials 60 --time none    give a finished study a larger budget
+  aehost resume NAME
+  aehost resume NAME --trials 60 --time none    give a study a larger budget
 
-No finished trial is lost or measured again, and the proposals are those of an uninterrupted study.";
+No finished trial is lost or measured again, and the proposals are those of an
+uninterrupted study.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]

@@ -7,21 +7,27 @@ use crate::plan::{self, Plan};
 use crate::plugins::{self, PluginArguments};
 use crate::commands::resume;
 use crate::{hardware, session};
-use aehost_study::{Constraint, Limits, Overrides, Store, StoreError, StudyFile, StudyRecord, TimeLimit};
+use aehost_study::{Constraint, Limits, Overrides, Store, StudyFile, StudyRecord, TimeLimit};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
 const AFTER: &str = "\
 Examples:
   aehost run --plugins plugins
-  aehost run --model my-model.gguf --evaluator multiple-choice:piqa --evaluator perplexity:book.txt
-  aehost run --constraint 'memory.peak <= 150 MiB' --constraint 'accuracy drop <= 1 %' --trials 40 --time 1h
+  aehost run --model my.gguf --evaluator multiple-choice:piqa
+  aehost run --constraint 'memory.peak <= 150 MiB' --trials 40 --time 1h
   aehost run study.toml --study nightly --resume
 
-Flags lie over the study file, which lies over the defaults (see examples/*.toml for every key). Metrics:
-latency.ttft, latency.tpot, latency.e2e (ms), throughput.prefill, throughput.decode (tokens/s), memory.peak,
-memory.weights, memory.cache (bytes; B, KiB, MiB, GiB, KB, MB, GB), energy (J per token), accuracy drop (%), and those
-of the evaluators, as in perplexity.token_perplexity.";
+Flags lie over the study file, which lies over the defaults; examples/full.toml
+shows every key.
+
+Metrics of objectives and constraints:
+  latency.ttft, latency.tpot, latency.e2e            ms, s
+  throughput.prefill, throughput.decode              tokens/s
+  memory.peak, memory.weights, memory.cache          B, KiB, MiB, GiB, KB, MB, GB
+  energy                                             J (per generated token)
+  accuracy drop                                      %
+  multiple-choice.acc, perplexity.token_perplexity   and the other evaluators'";
 
 /// The flags.
 #[derive(Debug, clap::Args)]
@@ -69,7 +75,7 @@ pub struct Arguments {
     #[arg(long, overrides_with = "no_confirm")]
     pub confirm: bool,
     /// Leave the front at the screening's figures
-    #[arg(long)]
+    #[arg(long, overrides_with = "confirm")]
     pub no_confirm: bool,
     /// Name of the study [default: the model's name and a number]
     #[arg(long, value_name = "NAME")]
@@ -122,7 +128,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     };
     if store.list()?.iter().any(|study| study.name == name) {
         if !arguments.resume {
-            return Err(StoreError::Exists { path: store.path().to_owned(), name }.into());
+            return Err(usage(format!(
+                "study `{name}` exists already in {}: continue it with `aehost resume {name}{store_flag}`, or choose \
+                 another name with --study",
+                store.path().display()
+            )));
         }
         let limits = resume::limits(arguments.trials, arguments.time);
         return session::resume(&mut store, &name, &arguments.plugins, limits, &store_flag, output);

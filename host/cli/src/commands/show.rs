@@ -13,9 +13,9 @@ use std::fmt::Write;
 
 const AFTER: &str = "\
 Examples:
-  aehost show smollm2-135m-instruct-1               what it was run on and with, and all its trials
-  aehost show smollm2-135m-instruct-1 --trial 7     one configuration with all its figures
-  aehost show smollm2-135m-instruct-1 --timings     seconds of each phase";
+  aehost show NAME               what it was run on and with, and its trials
+  aehost show NAME --trial 7     one configuration with all its figures
+  aehost show NAME --timings     seconds of each phase";
 
 /// The flags.
 #[derive(Debug, clap::Args)]
