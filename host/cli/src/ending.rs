@@ -86,7 +86,8 @@ pub fn of(error: &anyhow::Error) -> Ending {
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
-    let store = |e: &StoreError| matches!(e, StoreError::Missing { .. } | StoreError::Exists { .. } | StoreError::Name(_));
+    let store =
+        |e: &StoreError| matches!(e, StoreError::Missing { .. } | StoreError::Exists { .. } | StoreError::Name(_));
     error.is::<Usage>()
         || error.is::<ConfigError>()
         || error.is::<ConstraintError>()

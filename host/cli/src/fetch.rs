@@ -45,7 +45,9 @@ fn resolve(word: &str, kind: Kind, output: &Output) -> Result<PathBuf> {
         Kind::Model => ("model", "aehost model list"),
         Kind::Data => ("data set", "aehost data list"),
     };
-    Err(usage(format!("`{word}` is neither a file nor a known {what}: check the path, or choose a name from `{command}`")))
+    Err(usage(format!(
+        "`{word}` is neither a file nor a known {what}: check the path, or choose a name from `{command}`"
+    )))
 }
 
 /// Fetches an entry of the catalog, unless it is there, and shows how far it is.

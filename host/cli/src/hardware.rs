@@ -8,7 +8,9 @@ pub fn line(profile: &HardwareProfile) -> String {
     let cpu = &profile.cpu;
     let mut parts = vec![cpu.model.value().cloned().unwrap_or_else(|| cpu.architecture.clone())];
     match (cpu.physical_cores.value(), cpu.logical_cores.value()) {
-        (Some(physical), Some(logical)) if physical != logical => parts.push(format!("{physical} cores, {logical} threads")),
+        (Some(physical), Some(logical)) if physical != logical => {
+            parts.push(format!("{physical} cores, {logical} threads"))
+        }
         (_, Some(cores)) | (Some(cores), None) => parts.push(format!("{cores} cores")),
         (None, None) => {}
     }

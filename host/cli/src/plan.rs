@@ -2,8 +2,8 @@
 //! flags, or from the record of a stored study; it makes the worker's setup and, with what the worker found, the record.
 
 use crate::ending::{fault, usage};
-use crate::output::Output;
 use crate::fetch;
+use crate::output::Output;
 use aehost_common::{Parameter, PluginKind, Setting, Settings, Value};
 use aehost_engine::FloatType;
 use aehost_hub::Kind;
@@ -158,9 +158,11 @@ impl Plan {
         found: &Description,
     ) -> Result<StudyRecord> {
         let first = self.evaluators.first().context("a study needs an evaluator")?;
-        let main = first.description.metrics.first().with_context(|| format!("evaluator `{}` has no metric", first.id))?;
+        let main =
+            first.description.metrics.first().with_context(|| format!("evaluator `{}` has no metric", first.id))?;
         let accuracy_metric = format!("{}.{}", first.label, main.name);
-        let objectives = file.study.objectives.iter().map(|words| Objective::resolve(words, &accuracy_metric, &found.metrics));
+        let objectives =
+            file.study.objectives.iter().map(|words| Objective::resolve(words, &accuracy_metric, &found.metrics));
         let objectives = objectives.collect::<Result<Vec<_>, _>>()?;
         file.study.constraints.iter().try_for_each(|c: &Constraint| c.check(&found.metrics))?;
         if found.space.is_empty() {

@@ -1,9 +1,7 @@
 //! The live view of a study: one line that is redrawn on a terminal, plain lines elsewhere, nothing under `--json`.
 
 use crate::output::Output;
-use aehost_study::{
-    Drop, Events, Figures, Job, Outcome, Progress, Purpose, Standing, StudyPhase, StudyRecord, Trial,
-};
+use aehost_study::{Drop, Events, Figures, Job, Outcome, Progress, Purpose, Standing, StudyPhase, StudyRecord, Trial};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 

@@ -82,7 +82,9 @@ fn closing(results: &Results, html: &Path, svg: &Path, store_flag: &str) -> Stri
             "Use it:  aehost generate --study {name} --trial {}{store_flag} \"What is a neural network?\"",
             recommended.trial
         ),
-        None => "No trial satisfies all constraints: loosen one with --constraint, or search longer with --trials.".into(),
+        None => {
+            "No trial satisfies all constraints: loosen one with --constraint, or search longer with --trials.".into()
+        }
     });
     lines.push(String::new());
     lines.join("\n")
@@ -91,8 +93,7 @@ fn closing(results: &Results, html: &Path, svg: &Path, store_flag: &str) -> Stri
 /// Writes a file and the folder it lies in.
 pub fn write(path: &PathBuf, text: &str) -> Result<()> {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| std::fs::write(path, text))
-        .with_context(|| format!("cannot write {}: check that the folder may be written and the disk has room", path.display()))
+    folder.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text)).with_context(|| {
+        format!("cannot write {}: check that the folder may be written and the disk has room", path.display())
+    })
 }

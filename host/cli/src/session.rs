@@ -79,7 +79,9 @@ fn check_unchanged(record: &StudyRecord, found: &Description) -> Result<()> {
                 now.version,
                 now.digest
             ),
-            None => bail!("{kind} `{id}` {version} is gone, which study `{name}` needs: say where it is with --plugins DIR"),
+            None => {
+                bail!("{kind} `{id}` {version} is gone, which study `{name}` needs: say where it is with --plugins DIR")
+            }
         }
     }
     Ok(())
@@ -109,7 +111,8 @@ pub fn run(
         Finished::Interrupted => {
             let hint = format!("aehost resume {name}{store_flag}");
             if output.json {
-                let error = serde_json::json!({"code": "interrupted", "message": "the study was stopped", "causes": []});
+                let error =
+                    serde_json::json!({"code": "interrupted", "message": "the study was stopped", "causes": []});
                 eprintln!("{}", serde_json::json!({"error": error, "resume": hint}));
             }
             output.say(&format!("Stopped; every finished trial is stored. Go on with: {hint}"));

@@ -58,7 +58,14 @@ impl Subject {
         let Some(name) = &arguments.study else {
             let plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
             let folders = plugins::folders(&arguments.plugins.plugins)?;
-            return Ok(Self { record: None, trial: None, configuration: Configuration::default(), plan, folders, options });
+            return Ok(Self {
+                record: None,
+                trial: None,
+                configuration: Configuration::default(),
+                plan,
+                folders,
+                options,
+            });
         };
         let results = Results::read(&arguments.store.open()?, name)?;
         let folders = recorded_folders(&results.record, &arguments.plugins.plugins)?;
@@ -103,7 +110,8 @@ fn trial(results: &Results, asked: Option<u64>) -> Result<TrialId> {
     let name = &results.record.name;
     let Some(asked) = asked.map(TrialId) else {
         let recommended = results.analysis.recommended.map(|r| r.trial);
-        return recommended.ok_or_else(|| usage(format!("study `{name}` recommends no trial: choose one with --trial N")));
+        return recommended
+            .ok_or_else(|| usage(format!("study `{name}` recommends no trial: choose one with --trial N")));
     };
     if results.trials.iter().any(|t| t.id == asked) {
         return Ok(asked);

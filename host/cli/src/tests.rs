@@ -55,8 +55,25 @@ fn every_example_is_a_valid_study() {
 #[test]
 fn flags_lie_over_the_study_file() {
     let words = [
-        "--model", "m.gguf", "--evaluator", "perplexity:book.txt", "--trials", "7", "--time", "2m", "--seed", "9",
-        "--constraint", "memory.peak <= 150MiB", "--strategy", "grid", "--threads", "3", "--no-confirm", "--study", "s",
+        "--model",
+        "m.gguf",
+        "--evaluator",
+        "perplexity:book.txt",
+        "--trials",
+        "7",
+        "--time",
+        "2m",
+        "--seed",
+        "9",
+        "--constraint",
+        "memory.peak <= 150MiB",
+        "--strategy",
+        "grid",
+        "--threads",
+        "3",
+        "--no-confirm",
+        "--study",
+        "s",
     ];
     let example = example("chat-latency.toml");
     let file = run(&[&[example.as_str()], &words[..]].concat()).study_file().unwrap();

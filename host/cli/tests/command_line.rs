@@ -1,5 +1,7 @@
 //! The program as its users and their scripts meet it, without a model: help, exit codes, and what it says of bad input.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -33,9 +35,28 @@ fn help_of_every_command_is_as_committed() {
     let folder = folder();
     let mut text = String::new();
     for words in [
-        "", "run", "resume", "list", "show", "pareto", "report", "export-json", "delete", "generate", "evaluate", "bench",
-        "plugins", "plugins list", "plugins inspect", "plugins install", "plugins remove", "plugins test", "model",
-        "model pull", "data", "hardware",
+        "",
+        "run",
+        "resume",
+        "list",
+        "show",
+        "pareto",
+        "report",
+        "export-json",
+        "delete",
+        "generate",
+        "evaluate",
+        "bench",
+        "plugins",
+        "plugins list",
+        "plugins inspect",
+        "plugins install",
+        "plugins remove",
+        "plugins test",
+        "model",
+        "model pull",
+        "data",
+        "hardware",
     ] {
         let mut words: Vec<&str> = words.split_whitespace().collect();
         words.push("--help");
@@ -48,7 +69,10 @@ fn help_of_every_command_is_as_committed() {
         std::fs::write(&path, &text).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap();
-    assert!(text == committed, "the help has changed: look at it, and run this test with AEHOST_UPDATE_SNAPSHOTS=1\n{text}");
+    assert!(
+        text == committed,
+        "the help has changed: look at it, and run this test with AEHOST_UPDATE_SNAPSHOTS=1\n{text}"
+    );
 }
 
 #[test]
@@ -69,7 +93,11 @@ fn bad_flags_end_with_code_2_and_say_what_to_write() {
     assert!(said.contains("--study <NAME>"), "{said}");
     assert_eq!(
         refused(folder.path(), &["run", "--resume"]),
-        (2, "error: --resume needs the name of the study: give it with --study NAME, or use `aehost resume NAME`\n".into())
+        (
+            2,
+            "error: --resume needs the name of the study: give it with --study NAME, or use `aehost resume NAME`\n"
+                .into()
+        )
     );
 }
 
@@ -113,7 +141,8 @@ fn plugins_that_are_not_there_are_told_from_plugins_that_are_not_built() {
         (2, "error: sources holds no plugin: a plugin is a WebAssembly component, a file *.wasm\n".into())
     );
     std::fs::write(source.join("Cargo.toml"), "").unwrap();
-    let unbuilt = "error: sources holds sources of plugins, but no built ones: run `cargo xtask plugins`, then this again\n";
+    let unbuilt =
+        "error: sources holds sources of plugins, but no built ones: run `cargo xtask plugins`, then this again\n";
     assert_eq!(refused(folder.path(), &["run", "--plugins", "sources"]), (2, unbuilt.into()));
 }
 
@@ -133,10 +162,17 @@ fn studies_that_are_not_there_are_named_with_those_that_are() {
 fn files_that_are_no_store_are_left_alone() {
     let folder = folder();
     let path = folder.path().join("notes.db");
-    std::fs::write(&path, "these are my notes, and no database; they are longer than a header of SQLite, which has 100 bytes").unwrap();
+    std::fs::write(
+        &path,
+        "these are my notes, and no database; they are longer than a header of SQLite, which has 100 bytes",
+    )
+    .unwrap();
     let before = std::fs::read(&path).unwrap();
     let (code, said) = refused(folder.path(), &["list", "--store", "notes.db"]);
-    assert_eq!((code, said.as_str()), (1, "error: notes.db is not a store of aehost: choose another file with --store\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (1, "error: notes.db is not a store of aehost: choose another file with --store\n")
+    );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

@@ -3,7 +3,7 @@
 use crate::ending::{Ending, fault};
 use crate::output::Output;
 use crate::subject::{Subject, SubjectArguments};
-use aehost_meter::{DeviceLease, Summary};
+use aehost_meter::DeviceLease;
 use aehost_worker::{BenchPlan, BenchResult};
 use anyhow::Result;
 use std::ops::ControlFlow;
@@ -61,21 +61,20 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
 }
 
 fn table(result: &BenchResult) -> String {
-    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
-    let same = |value: f64| value;
-    let rows: [(&str, Option<&Summary>, &dyn Fn(f64) -> f64); 6] = [
-        ("prefill, tokens/s", Some(&result.prefill_tokens_per_second), &same),
-        ("decode, tokens/s", result.decode_tokens_per_second.as_ref(), &same),
-        ("time to first token, ms", Some(&result.ttft_ms), &same),
-        ("time per output token, ms", result.tpot_ms.as_ref(), &same),
-        ("load, ms", Some(&result.load_ms), &same),
-        ("peak memory, MiB", result.peak_memory_bytes.as_ref(), &mebibytes),
+    const MEBIBYTE: f64 = 1_048_576.0;
+    let rows = [
+        ("prefill, tokens/s", Some(&result.prefill_tokens_per_second), 1.0),
+        ("decode, tokens/s", result.decode_tokens_per_second.as_ref(), 1.0),
+        ("time to first token, ms", Some(&result.ttft_ms), 1.0),
+        ("time per output token, ms", result.tpot_ms.as_ref(), 1.0),
+        ("load, ms", Some(&result.load_ms), 1.0),
+        ("peak memory, MiB", result.peak_memory_bytes.as_ref(), MEBIBYTE),
     ];
     let mut text = format!("{:<28}{:>12}{:>12}{:>12}\n", "", "median", "least", "most");
-    for (name, summary, scale) in rows {
+    for (name, summary, unit) in rows {
         text += &match summary {
             Some(s) => {
-                let [median, min, max] = [s.median, s.min, s.max].map(scale);
+                let [median, min, max] = [s.median, s.min, s.max].map(|value| value / unit);
                 format!("{name:<28}{median:>12.2}{min:>12.2}{max:>12.2}\n")
             }
             None => format!("{name:<28}{:>12}\n", "unavailable"),

@@ -67,5 +67,7 @@ fn pull(entries: &[&Entry], names: &[String], output: &Output) -> Result<()> {
         let path = fetch::pull(entry, output)?;
         rows.push(json!({"name": entry.name, "path": path}));
     }
-    output.result(&rows, || rows.iter().filter_map(|row| row["path"].as_str()).fold(String::new(), |text, path| text + path + "\n"))
+    output.result(&rows, || {
+        rows.iter().filter_map(|row| row["path"].as_str()).fold(String::new(), |text, path| text + path + "\n")
+    })
 }

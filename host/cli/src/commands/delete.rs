@@ -30,6 +30,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         )));
     }
     store.delete(name)?;
-    output.result(&json!({"deleted": name, "trials": trials}), || format!("Removed study {name} with {trials} trials.\n"))?;
+    output.result(&json!({"deleted": name, "trials": trials}), || {
+        format!("Removed study {name} with {trials} trials.\n")
+    })?;
     Ok(Ending::Done)
 }

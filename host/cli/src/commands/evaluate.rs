@@ -70,7 +70,13 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     });
     output.result(&json, || {
         measurements.metrics.iter().fold(String::new(), |text, (name, m)| {
-            text + &format!("{name:<36} {:>10.4} ± {:<8.4} {} ({} items)\n", m.value, m.standard_error, m.unit, m.samples.len())
+            text + &format!(
+                "{name:<36} {:>10.4} ± {:<8.4} {} ({} items)\n",
+                m.value,
+                m.standard_error,
+                m.unit,
+                m.samples.len()
+            )
         })
     })?;
     Ok(Ending::Done)

@@ -97,7 +97,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         }
         unwritten.is_ok()
     };
-    let generated = model.generate_streaming(std::slice::from_ref(&request), &mut piece).map_err(|e| fault(Fault::from(e)))?;
+    let generated =
+        model.generate_streaming(std::slice::from_ref(&request), &mut piece).map_err(|e| fault(Fault::from(e)))?;
     unwritten?;
     let generated = generated.into_iter().next().context("the engine gave no answer")?;
     let json = json!({

@@ -3,8 +3,8 @@
 use crate::ending::Ending;
 use crate::hardware;
 use crate::output::Output;
-use aehost_meter::hardware::FactValue;
 use aehost_meter::HardwareProfile;
+use aehost_meter::hardware::FactValue;
 use anyhow::Result;
 
 /// The flags.

@@ -39,6 +39,8 @@ pub fn run(command: Command, output: &Output) -> Result<Ending> {
         Command::Model(command) => catalog_data::run(&command, Kind::Model, output),
         Command::Data(command) => catalog_data::run(&command, Kind::Data, output),
         Command::Hardware(_) => hardware::run(output),
-        Command::Worker => std::process::exit(if aehost_worker::serve() == std::process::ExitCode::SUCCESS { 0 } else { 1 }),
+        Command::Worker => {
+            std::process::exit(if aehost_worker::serve() == std::process::ExitCode::SUCCESS { 0 } else { 1 })
+        }
     }
 }

@@ -69,7 +69,10 @@ pub fn run(command: &Command, output: &Output) -> Result<Ending> {
         Command::Install { files, yes, grant } => install(files, *yes, &granting(grant), output)?,
         Command::Remove { id } => {
             let gone = aehost_plugins::remove(&installed_folder(), id)?;
-            output.result(&gone, || gone.iter().fold(String::new(), |text, p| text + &format!("Removed {} {} {}.\n", p.kind, p.id, p.version)))?;
+            output.result(&gone, || {
+                gone.iter()
+                    .fold(String::new(), |text, p| text + &format!("Removed {} {} {}.\n", p.kind, p.id, p.version))
+            })?;
         }
         Command::Test { file, model, plugins } => return test(file, model.as_deref(), plugins, output),
     }
@@ -86,7 +89,12 @@ fn list(arguments: &PluginArguments, output: &Output) -> Result<()> {
             let stage = info.stage.map(|stage| format!("{stage}")).unwrap_or_default();
             text += &format!(
                 "{:<10} {:<24} {:<8} {stage:<13} {}\n{:>37}{}\n",
-                info.kind, info.id, info.version, short(&info.digest), "", info.permissions.join(", ")
+                info.kind,
+                info.id,
+                info.version,
+                short(&info.digest),
+                "",
+                info.permissions.join(", ")
             );
         }
         text
@@ -111,7 +119,10 @@ fn card(info: &PluginInfo) -> String {
     line("architectures", info.architectures.join(", "));
     line("metrics", info.metrics.iter().map(|m| format!("{} ({})", m.name, m.unit)).collect::<Vec<_>>().join(", "));
     for parameter in info.parameters.iter().flatten() {
-        line("setting", format!("{} = {}: {} ({})", parameter.name, parameter.default, parameter.summary, parameter.domain));
+        line(
+            "setting",
+            format!("{} = {}: {} ({})", parameter.name, parameter.default, parameter.summary, parameter.domain),
+        );
     }
     line("SHA-256", info.digest.clone());
     line("file", info.path.display().to_string());
@@ -122,8 +133,13 @@ fn test(file: &Path, model: Option<&str>, plugins: &PluginArguments, output: &Ou
     let options = plugins.options();
     let base = match model {
         Some(model) => {
-            let setup = Plan::new(Some(model), None, None)?.setup(plugins::folders(&plugins.plugins)?, &options, output)?;
-            Some(Workbench::open(&setup, None).and_then(|mut bench| bench.variant(&Configuration::default())).map_err(fault)?)
+            let setup =
+                Plan::new(Some(model), None, None)?.setup(plugins::folders(&plugins.plugins)?, &options, output)?;
+            Some(
+                Workbench::open(&setup, None)
+                    .and_then(|mut bench| bench.variant(&Configuration::default()))
+                    .map_err(fault)?,
+            )
         }
         None => None,
     };

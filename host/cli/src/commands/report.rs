@@ -55,7 +55,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         written.insert("html".into(), json!(path));
     }
     output.result(&written, || {
-        written.values().filter_map(|path| path.as_str()).fold(String::new(), |text, path| text + "Wrote " + path + "\n")
+        written
+            .values()
+            .filter_map(|path| path.as_str())
+            .fold(String::new(), |text, path| text + "Wrote " + path + "\n")
     })?;
     Ok(Ending::Done)
 }

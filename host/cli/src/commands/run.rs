@@ -1,11 +1,11 @@
 //! `aehost run`: a study file and flags become a study, which is run to its end.
 
+use crate::commands::resume;
 use crate::ending::{Ending, usage};
 use crate::home::StoreArguments;
 use crate::output::Output;
 use crate::plan::{self, Plan};
 use crate::plugins::{self, PluginArguments};
-use crate::commands::resume;
 use crate::{hardware, session};
 use aehost_study::{Constraint, Limits, Overrides, Store, StudyFile, StudyRecord, TimeLimit};
 use anyhow::Result;
@@ -122,7 +122,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let name = match &file.study.name {
         Some(name) => name.clone(),
         None if arguments.resume => {
-            return Err(usage("--resume needs the name of the study: give it with --study NAME, or use `aehost resume NAME`"));
+            return Err(usage(
+                "--resume needs the name of the study: give it with --study NAME, or use `aehost resume NAME`",
+            ));
         }
         None => free_name(&store, &file.study.model)?,
     };

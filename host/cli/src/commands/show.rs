@@ -1,10 +1,10 @@
 //! `aehost show`: a study, one trial in full, or where the time went.
 
 use crate::ending::{Ending, usage};
+use crate::hardware;
 use crate::home::StoreArguments;
 use crate::output::Output;
 use crate::results::{Results, terminal};
-use crate::hardware;
 use aehost_study::{TimingsSummary, TrialId};
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -69,11 +69,17 @@ fn overview(results: &Results) -> String {
         ("device", format!("{}, threads: {}", record.device, record.threads)),
         (
             "scenario",
-            format!("{} prompt tokens, {} output tokens, batch {}", scenario.prompt_tokens, scenario.output_tokens, scenario.batch),
+            format!(
+                "{} prompt tokens, {} output tokens, batch {}",
+                scenario.prompt_tokens, scenario.output_tokens, scenario.batch
+            ),
         ),
     ];
     for evaluator in &record.evaluators {
-        let words = format!("{} on {}, {} items, {} to confirm", evaluator.label, evaluator.data, evaluator.items, evaluator.confirm_items);
+        let words = format!(
+            "{} on {}, {} items, {} to confirm",
+            evaluator.label, evaluator.data, evaluator.items, evaluator.confirm_items
+        );
         lines.push(("evaluator", words));
     }
     lines.push(("objectives", record.objectives.iter().map(|o| o.metric.as_str()).collect::<Vec<_>>().join(", ")));
@@ -84,18 +90,20 @@ fn overview(results: &Results) -> String {
     for (name, words) in lines {
         let _ = writeln!(text, "{name:<11} {words}");
     }
-    text + &trials(results)
+    text + "\n" + &trials(results)
 }
 
 fn trials(results: &Results) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(terminal().width);
     table.set_header(["trial", "outcome", "score ×", "drop %", "configuration"]);
     for trial in &results.trials {
         let analysed = results.analysis.trial(trial.confirms.unwrap_or(trial.id));
-        let figures = analysed.and_then(|a| if trial.confirms.is_some() { a.confirmed.as_ref() } else { a.screening.as_ref() });
-        let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.2}"));
+        let figures =
+            analysed.and_then(|a| if trial.confirms.is_some() { a.confirmed.as_ref() } else { a.screening.as_ref() });
+        // Adding 0 turns -0 into 0.
+        let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{:.2}", v + 0.0));
         let configuration = match trial.confirms {
             Some(id) => format!("confirms {id}"),
             None if trial.configuration.0.is_empty() => "baseline".to_owned(),
