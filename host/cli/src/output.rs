@@ -2,8 +2,10 @@
 //! something runs, and warnings, go to standard error.
 
 use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 /// What the caller wants to see.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,18 @@ impl Output {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
             written => written.context("cannot write to standard output"),
         }
+    }
+
+    /// A spinner beside `what`, until it is dropped or finished; nothing where lines are not redrawn.
+    pub fn spinner(&self, what: String) -> ProgressBar {
+        if !self.animated() {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}").expect("the template is valid");
+        let spinner =
+            ProgressBar::new_spinner().with_style(style).with_message(what).with_finish(ProgressFinish::AndClear);
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        spinner
     }
 
     /// A line for people on standard error.

@@ -65,12 +65,13 @@ fn say(bar: &ProgressBar, lines: bool, line: &str) {
     }
 }
 
-/// `trial 5 of 24 · evaluate: perplexity on 6 items · best 1.42× (trial 3) · 6 minutes left`
+/// `trial 4 (5 of 24) · perplexity on 6 items · best 1.42× (trial 3) · 6 minutes left`
 fn message(job: &Job, standing: &Standing, doing: &str) -> String {
+    let count = format!("{} of {}", standing.trials_done + 1, standing.trials_budget);
     let mut parts = vec![match standing.phase {
-        StudyPhase::Baseline => format!("baseline, trial 1 of {}", standing.trials_budget),
-        StudyPhase::Search => format!("trial {} of {}", standing.trials_done + 1, standing.trials_budget),
-        StudyPhase::Confirmation => format!("confirming, trial {}", job.trial),
+        StudyPhase::Baseline => format!("baseline ({count})"),
+        StudyPhase::Search => format!("trial {} ({count})", job.trial),
+        StudyPhase::Confirmation => format!("trial {}, a confirmation", job.trial),
     }];
     if !doing.is_empty() {
         parts.push(doing.to_owned());
@@ -126,7 +127,9 @@ impl Events for Live<'_> {
         self.draw(job, standing, &format!("{}{share}", progress.what));
     }
 
-    fn finished(&mut self, trial: &Trial, _: &Standing) {
+    fn finished(&mut self, trial: &Trial, standing: &Standing) {
+        self.bar.set_position(standing.trials_done.into());
+        self.bar.set_message("choosing what to measure next");
         // A confirmation is compared with the baseline's own, which comes first.
         let compared = self.baseline.as_ref().filter(|b| trial.confirms.is_none() || b.confirms.is_some());
         self.say(&line(self.record, compared, trial));
@@ -138,5 +141,38 @@ impl Events for Live<'_> {
 
     fn note(&mut self, message: &str) {
         self.say(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_study::{Configuration, TrialId};
+
+    #[test]
+    fn the_live_line_says_what_is_done_what_is_best_and_how_long_it_takes() {
+        let job = Job {
+            trial: TrialId(4),
+            configuration: Configuration::default(),
+            purpose: Purpose::Search,
+            fidelity: 1.0,
+            items: Vec::new(),
+        };
+        let mut standing = Standing {
+            trials_done: 4,
+            trials_budget: 24,
+            phase: StudyPhase::Search,
+            best: Some((TrialId(3), 1.4159)),
+            elapsed_seconds: 60.0,
+            seconds_left: Some(365.0),
+        };
+        let doing = "perplexity on 6 items";
+        assert_eq!(
+            message(&job, &standing, doing),
+            "trial 4 (5 of 24) · perplexity on 6 items · best 1.42× (trial 3) · 6 minutes left"
+        );
+        (standing.phase, standing.best, standing.seconds_left) = (StudyPhase::Baseline, None, None);
+        standing.trials_done = 0;
+        assert_eq!(message(&job, &standing, ""), "baseline (1 of 24)");
     }
 }

@@ -87,8 +87,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     }
     let prompt = arguments.prompt()?;
     let subject = Subject::of(&arguments.subject)?;
+    let preparing = output.spinner(format!("preparing {}", subject.words()));
     let mut workbench = subject.open(output)?;
     let model = workbench.language_model(&subject.configuration).map_err(fault)?;
+    preparing.finish_and_clear();
     let request = GenerationRequest { prompt, settings: arguments.settings() };
     let mut unwritten = Ok(());
     let mut piece = |_: usize, text: &str| {
