@@ -20,7 +20,8 @@ pub fn data(word: &str, output: &Output) -> Result<PathBuf> {
 /// How a model or data set is written into a study, so that it is found again from any folder: a name stays, a path
 /// becomes absolute.
 pub fn lasting(word: &str, kind: Kind) -> String {
-    if entry(word, kind).is_some() {
+    // What is not there is refused later, in the words that it was given in.
+    if entry(word, kind).is_some() || !Path::new(word).exists() {
         return word.to_owned();
     }
     std::path::absolute(word).map_or_else(|_| word.to_owned(), |path| path.display().to_string())

@@ -116,6 +116,7 @@ impl Plan {
 
     /// What a worker needs, with model and data fetched where they are missing.
     pub fn setup(&self, plugin_dirs: Vec<PathBuf>, options: &Options, output: &Output) -> Result<Setup> {
+        let model_path = fetch::model(&self.model, output)?;
         let mut evaluators = self.evaluators.clone();
         for evaluator in &mut evaluators {
             let path = fetch::data(&evaluator.data, output)
@@ -125,7 +126,7 @@ impl Plan {
         let data = fetch::data(&self.calibration, output).context("there is no calibration text")?;
         let tokens = self.calibration_tokens.map_or(usize::MAX, |n| n as usize);
         Ok(Setup {
-            model_path: fetch::model(&self.model, output)?,
+            model_path,
             plugin_dirs,
             plugin_cache: options.cache.clone(),
             granted: options.granted.clone(),

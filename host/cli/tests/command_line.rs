@@ -208,6 +208,20 @@ fn names_that_nobody_knows_are_refused_with_where_to_look() {
 }
 
 #[test]
+fn a_model_that_is_neither_file_nor_name_is_refused_as_it_was_written() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("some")).unwrap();
+    std::fs::write(folder.path().join("some/plugin.wasm"), "not wasm").unwrap();
+    let words = ["generate", "--plugins", "some", "--model", "nope.gguf", "hello"];
+    let (code, said) = refused(folder.path(), &words);
+    assert_eq!(code, 2);
+    assert_eq!(
+        said,
+        "error: `nope.gguf` is neither a file nor a known model: check the path, or choose a name from `aehost model list`\n"
+    );
+}
+
+#[test]
 fn a_pipe_that_closes_early_is_no_error() {
     let folder = folder();
     let mut child = Command::new(env!("CARGO_BIN_EXE_aehost"))

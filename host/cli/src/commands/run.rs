@@ -153,7 +153,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let record = plan.record(name.clone(), &file, &catalog, &setup, supervisor.description())?;
     introduce(&record, &supervisor.description().not_applicable, output);
     store.create(&record)?;
-    session::run(&mut store, &name, &catalog, supervisor, Limits::default(), &store_flag, output)
+    let ending = session::run(&mut store, &name, &catalog, supervisor, Limits::default(), &store_flag, output);
+    if ending.is_err() && store.trials(&name)?.is_empty() {
+        // Not even its baseline could be measured: there is nothing to resume.
+        store.delete(&name)?;
+    }
+    ending
 }
 
 /// What is about to happen, before it does.
