@@ -32,8 +32,6 @@ if [ "$data" = yes ]; then
   "$(target_folder)/release/aehost" model pull smollm2-135m-instruct >/dev/null
   "$(target_folder)/release/aehost" data pull openbookqa piqa grimm andersen >/dev/null
 fi
-step "Testing"
-cargo test --release --locked --workspace
 if [ "$lint" = yes ]; then
   step "Linting"
   cargo clippy --release --locked --workspace --all-targets -- -D warnings
@@ -44,4 +42,5 @@ if [ "$lint" = yes ]; then
     echo "cargo-deny is not installed: dependencies were not checked (cargo install cargo-deny)"
   fi
 fi
-step "All tests passed"
+step "Testing"
+cargo test --release --locked --workspace

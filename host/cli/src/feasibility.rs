@@ -37,6 +37,10 @@ impl<R: Runner> Runner for Shared<R> {
         self.runner().predict(configuration)
     }
 
+    fn predicting_seconds(&self) -> f64 {
+        self.runner().predicting_seconds()
+    }
+
     fn run(&mut self, job: &Job, stop: &Stop, progress: &mut dyn FnMut(Progress)) -> (Outcome, Timings) {
         self.runner().run(job, stop, progress)
     }

@@ -107,9 +107,7 @@ impl Domain {
             Domain::Integer { min, max, step, .. } => {
                 matches!(value, Value::Integer(v) if v >= min && v <= max && (v - min) % step == 0)
             }
-            Domain::Real { min, max, .. } => {
-                value.as_real().is_some_and(|v| v.is_finite() && v >= *min && v <= *max)
-            }
+            Domain::Real { min, max, .. } => value.as_real().is_some_and(|v| v.is_finite() && v >= *min && v <= *max),
             Domain::Choice { values, .. } => values.contains(value),
         }
     }
@@ -143,9 +141,7 @@ impl std::fmt::Display for Domain {
 impl Parameter {
     /// Whether all conditions hold among `settings`.
     pub fn active(&self, settings: &Settings) -> bool {
-        self.active_when
-            .iter()
-            .all(|c| settings.get(&c.parameter).is_some_and(|v| c.values.contains(v)))
+        self.active_when.iter().all(|c| settings.get(&c.parameter).is_some_and(|v| c.values.contains(v)))
     }
 
     /// Checks that the declaration itself makes sense: a non-empty domain that holds the default, and conditions on
@@ -161,10 +157,10 @@ impl Parameter {
                     return malformed("the integer range is too wide".into());
                 }
             }
-            Domain::Real { min, max, log } => {
-                if !min.is_finite() || !max.is_finite() || min > max || (*log && *min <= 0.0) {
-                    return malformed(format!("real range {min} to {max} is empty or not finite"));
-                }
+            Domain::Real { min, max, log }
+                if !min.is_finite() || !max.is_finite() || min > max || (*log && *min <= 0.0) =>
+            {
+                return malformed(format!("real range {min} to {max} is empty or not finite"));
             }
             Domain::Choice { values, .. } if values.is_empty() => {
                 return malformed("its list of choices is empty".into());
@@ -176,7 +172,10 @@ impl Parameter {
         }
         for condition in &self.active_when {
             if !earlier.iter().any(|p| p.name == condition.parameter) {
-                return malformed(format!("its condition names `{}`, which is not declared before it", condition.parameter));
+                return malformed(format!(
+                    "its condition names `{}`, which is not declared before it",
+                    condition.parameter
+                ));
             }
         }
         if earlier.iter().any(|p| p.name == self.name) {
@@ -252,10 +251,7 @@ mod tests {
         let mut parameter = choice("format", &["Q8_0"], vec![]);
         parameter.default = "Q9".into();
         let error = parameter.check(&[]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "parameter `format` is malformed: its default Q9 is outside its own domain, one of Q8_0"
-        );
+        assert_eq!(error, "parameter `format` is malformed: its default Q9 is outside its own domain, one of Q8_0");
     }
 
     #[test]

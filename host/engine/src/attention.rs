@@ -53,11 +53,25 @@ unsafe fn product(
     // SAFETY: the caller's promise.
     unsafe {
         gemm::gemm(
-            m, n, k,
-            dst, 1, dst_row as isize, false,
-            lhs, 1, lhs_row as isize,
-            rhs, rhs_column as isize, rhs_row as isize,
-            0f32, 1f32, false, false, false, gemm::Parallelism::None,
+            m,
+            n,
+            k,
+            dst,
+            1,
+            dst_row as isize,
+            false,
+            lhs,
+            1,
+            lhs_row as isize,
+            rhs,
+            rhs_column as isize,
+            rhs_row as isize,
+            0f32,
+            1f32,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
         );
     }
 }
@@ -151,12 +165,15 @@ mod tests {
                     s.cache.read_values(kv, dim, &mut v);
                     let at = (s.first + t) * width + head * dim;
                     let seen: Vec<usize> = (0..keys)
-                        .filter(|j| visible(spec, s.cache, (*position, *branch), (s.cache.positions[*j], s.cache.branches[*j])))
+                        .filter(|j| {
+                            visible(spec, s.cache, (*position, *branch), (s.cache.positions[*j], s.cache.branches[*j]))
+                        })
                         .collect();
                     let mut scores: Vec<f32> = seen
                         .iter()
                         .map(|j| {
-                            let x = crate::kernels::dot_plain(&q[at..at + dim], &k[j * dim..(j + 1) * dim]) * spec.scale;
+                            let x =
+                                crate::kernels::dot_plain(&q[at..at + dim], &k[j * dim..(j + 1) * dim]) * spec.scale;
                             spec.softcap.map_or(x, |cap| (x / cap).tanh() * cap)
                         })
                         .collect();

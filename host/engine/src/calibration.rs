@@ -59,7 +59,9 @@ impl Calibration {
 
     fn text(&self, tokens: usize) -> Result<&[u32], EngineError> {
         if self.tokens.is_empty() {
-            return Err(EngineError::Unsupported("the study has no calibration text: give one under [calibration] data".into()));
+            return Err(EngineError::Unsupported(
+                "the study has no calibration text: give one under [calibration] data".into(),
+            ));
         }
         Ok(&self.tokens[..tokens.clamp(1, self.tokens.len())])
     }
@@ -81,7 +83,7 @@ impl Calibration {
         let model = Model::observing(variant, &self.device, self.threads, &values)?;
         let mut collectors: Vec<Collector<'_>> =
             wanted.iter().map(|wanted| Collector { wanted, sum: None, rows: vec![], have: 0 }).collect();
-        for sequence in text.chunks(SEQUENCE) {
+        for sequence in text.chunks(model.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
             let mut seen: HashMap<ValueId, Tensor> = HashMap::new();
             let mut observe = |value: ValueId, tensor: &Tensor| {
                 seen.insert(value, tensor.clone());
@@ -106,23 +108,37 @@ impl Calibration {
         let base = Model::new(&self.base, &self.device, self.threads)?;
         let model = Model::new(variant, &self.device, self.threads)?;
         let mut sum = 0f64;
-        for sequence in text.chunks(SEQUENCE) {
+        for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
             let run = |model: &Model| {
                 let mut cache = model.cache();
-                logits_rows(&model.forward(&mut [Sequence { tokens: sequence, branches: None, cache: &mut cache, rows: Rows::All }])?)
+                logits_rows(&model.forward(&mut [Sequence {
+                    tokens: sequence,
+                    branches: None,
+                    cache: &mut cache,
+                    rows: Rows::All,
+                }])?)
             };
             let (p, q) = (run(&base)?, run(&model)?);
             let vocabulary = model.vocabulary();
-            sum += p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary)).map(|(p, q)| f64::from(kernels::divergence(p, q))).sum::<f64>();
+            sum += p
+                .chunks_exact(vocabulary)
+                .zip(q.chunks_exact(vocabulary))
+                .map(|(p, q)| f64::from(kernels::divergence(p, q)))
+                .sum::<f64>();
         }
         Ok(sum / text.len() as f64)
     }
 }
 
 fn check(variant: &Variant, wanted: &Wanted) -> Result<(), EngineError> {
-    const KNOWN: [&str; 8] = ["mean", "mean-absolute", "maximum-absolute", "second-moment", "gram", "cross", "cosine", "rows"];
+    const KNOWN: [&str; 8] =
+        ["mean", "mean-absolute", "maximum-absolute", "second-moment", "gram", "cross", "cosine", "rows"];
     if !KNOWN.contains(&wanted.statistic.as_str()) {
-        return Err(EngineError::Invalid(format!("statistic `{}` is unknown; known: {}", wanted.statistic, KNOWN.join(", "))));
+        return Err(EngineError::Invalid(format!(
+            "statistic `{}` is unknown; known: {}",
+            wanted.statistic,
+            KNOWN.join(", ")
+        )));
     }
     for value in [Some(wanted.at), wanted.against].into_iter().flatten() {
         if variant.graph().value_type(value).is_none() {
@@ -165,7 +181,8 @@ impl Collector<'_> {
                 ((x * y)?.sum(D::Minus1)? / lengths)?.sum_all()?.reshape(1)?
             }
             _ => {
-                let count = self.wanted.settings.get("count").and_then(Value::as_integer).unwrap_or(256).max(1) as usize;
+                let count =
+                    self.wanted.settings.get("count").and_then(Value::as_integer).unwrap_or(256).max(1) as usize;
                 let take = x.dim(0)?.min(count.saturating_sub(self.have));
                 if take > 0 {
                     self.rows.push(x.narrow(0, 0, take)?);

@@ -11,7 +11,12 @@ use rayon::prelude::*;
 const TASK: usize = 1 << 15;
 
 /// Applies `f` to matching chunks of two tensors of one size and of a new one; chunks are multiples of `unit` elements.
-fn map(a: &Tensor, b: &Tensor, unit: usize, f: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> Result<Tensor, EngineError> {
+fn map(
+    a: &Tensor,
+    b: &Tensor,
+    unit: usize,
+    f: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
+) -> Result<Tensor, EngineError> {
     let count = a.elem_count();
     let task = TASK.next_multiple_of(unit.max(1));
     let out = floats(a, |a| {

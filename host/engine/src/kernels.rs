@@ -212,7 +212,10 @@ fn dot_half_plain(a: &[f16], b: &[f32]) -> f32 {
 pub(crate) fn dot_half(a: &[f16], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "slices of a dot product differ in length");
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("f16c") {
+    if std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("fma")
+        && std::is_x86_feature_detected!("f16c")
+    {
         // SAFETY: the features were just detected.
         return unsafe { dot_half_avx2(a, b) };
     }

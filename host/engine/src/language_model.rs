@@ -34,7 +34,12 @@ pub struct LanguageModel {
 
 impl LanguageModel {
     /// Makes a variant ready to run.
-    pub fn new(variant: &Variant, tokenizer: Arc<Tokenizer>, device: &Device, threads: usize) -> Result<Self, EngineError> {
+    pub fn new(
+        variant: &Variant,
+        tokenizer: Arc<Tokenizer>,
+        device: &Device,
+        threads: usize,
+    ) -> Result<Self, EngineError> {
         Ok(Self { model: Model::new(variant, device, threads)?, tokenizer })
     }
 

@@ -59,13 +59,29 @@ enum Matrix {
 }
 
 enum Op {
-    Embedding { weight: Matrix, scale: Option<f64> },
-    Linear { weight: Matrix, bias: Option<Tensor> },
-    RmsNorm { weight: Tensor, epsilon: f64 },
-    LayerNorm { weight: Tensor, bias: Option<Tensor>, epsilon: f64 },
+    Embedding {
+        weight: Matrix,
+        scale: Option<f64>,
+    },
+    Linear {
+        weight: Matrix,
+        bias: Option<Tensor>,
+    },
+    RmsNorm {
+        weight: Tensor,
+        epsilon: f64,
+    },
+    LayerNorm {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        epsilon: f64,
+    },
     Rope(usize),
     Cache(usize),
-    Attention { spec: AttentionSpec, cache: usize },
+    Attention {
+        spec: AttentionSpec,
+        cache: usize,
+    },
     Add,
     Mul,
     Silu,
@@ -131,7 +147,12 @@ impl Model {
     }
 
     /// As [`Model::new`], with values that a later pass is going to look at, and so must not be released unseen.
-    pub(crate) fn observing(variant: &Variant, device: &Device, threads: usize, wanted: &[ValueId]) -> Result<Self, EngineError> {
+    pub(crate) fn observing(
+        variant: &Variant,
+        device: &Device,
+        threads: usize,
+        wanted: &[ValueId],
+    ) -> Result<Self, EngineError> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(variant.policy().threads.unwrap_or(threads).max(1))
             .thread_name(|i| format!("engine-{i}"))
@@ -143,13 +164,15 @@ impl Model {
             variant.check()?;
         }
         let graph = variant.graph();
-        let missing = |what: &str| EngineError::Invalid(format!("the model has no {what}: its family did not finish it"));
+        let missing =
+            |what: &str| EngineError::Invalid(format!("the model has no {what}: its family did not finish it"));
         let function = graph.function("decode").ok_or_else(|| missing("function `decode`"))?;
         let port = |ports: &[aehost_graph::Port], name: &str| ports.iter().find(|p| p.name == name).map(|p| p.value);
         let ids = port(&function.inputs, "ids").ok_or_else(|| missing("input `ids`"))?;
         let positions = port(&function.inputs, "positions").ok_or_else(|| missing("input `positions`"))?;
         let logits = port(&function.outputs, "logits").ok_or_else(|| missing("output `logits`"))?;
-        let order = graph.order("decode").ok_or_else(|| EngineError::Invalid("function `decode` has a cycle".into()))?;
+        let order =
+            graph.order("decode").ok_or_else(|| EngineError::Invalid("function `decode` has a cycle".into()))?;
         let select = select_rows_at(graph, logits, wanted);
 
         let mut builder = Builder {
@@ -172,7 +195,13 @@ impl Model {
                     let to = builder.slots;
                     builder.slots += 1;
                     builder.slot_of.insert(value, to);
-                    steps.push(Step { name: "select-rows".into(), op: Op::SelectRows, inputs: vec![from], outputs: vec![to], release: vec![] });
+                    steps.push(Step {
+                        name: "select-rows".into(),
+                        op: Op::SelectRows,
+                        inputs: vec![from],
+                        outputs: vec![to],
+                        release: vec![],
+                    });
                 }
             }
             Ok(())
@@ -181,7 +210,8 @@ impl Model {
         if wanted.is_empty() && matches!(device, Device::Cpu) {
             fuse_gates(&mut steps);
         }
-        let keep: Vec<usize> = wanted.iter().filter_map(|v| builder.slot_of.get(v)).copied().chain([logits_slot]).collect();
+        let keep: Vec<usize> =
+            wanted.iter().filter_map(|v| builder.slot_of.get(v)).copied().chain([logits_slot]).collect();
         release_after_last_use(&mut steps, &keep);
         let fact = |name: &str| graph.fact(name).and_then(aehost_common::Value::as_integer).map(|v| v as usize);
         Ok(Self {
@@ -272,11 +302,10 @@ impl Model {
             }
         }
         for step in &self.steps {
-            self.execute(step, &batch, &angles, sequences, &mut values)
-                .map_err(|e| match e {
-                    EngineError::Tensor(why) => EngineError::Tensor(format!("node `{}`: {why}", step.name)),
-                    other => other,
-                })?;
+            self.execute(step, &batch, &angles, sequences, &mut values).map_err(|e| match e {
+                EngineError::Tensor(why) => EngineError::Tensor(format!("node `{}`: {why}", step.name)),
+                other => other,
+            })?;
             if let Some((_, see)) = observer.as_mut() {
                 for (value, slot) in observed.iter().filter(|(_, s)| step.outputs.contains(s)) {
                     see(*value, values[*slot].as_ref().expect("the step just made it"))?;
@@ -301,7 +330,9 @@ impl Model {
         values: &mut [Option<Tensor>],
     ) -> Result<(), EngineError> {
         let input = |i: usize| {
-            values[step.inputs[i]].as_ref().ok_or_else(|| EngineError::Invalid(format!("node `{}` reads a value that is gone", step.name)))
+            values[step.inputs[i]]
+                .as_ref()
+                .ok_or_else(|| EngineError::Invalid(format!("node `{}` reads a value that is gone", step.name)))
         };
         let output = match &step.op {
             Op::Embedding { weight, scale } => {
@@ -318,7 +349,9 @@ impl Model {
                     None => y,
                 }
             }
-            Op::RmsNorm { weight, epsilon } if self.on_cpu() => elementwise::rms_norm(input(0)?, weight, *epsilon as f32)?,
+            Op::RmsNorm { weight, epsilon } if self.on_cpu() => {
+                elementwise::rms_norm(input(0)?, weight, *epsilon as f32)?
+            }
             Op::RmsNorm { weight, epsilon } => {
                 let x = input(0)?;
                 let n = weight.elem_count();
@@ -387,8 +420,12 @@ impl Model {
                 floats(&q, |q| attention(spec, q, &queries, &mut out))?;
                 Tensor::from_vec(out, q.shape(), &Device::Cpu)?.to_device(&self.device)?
             }
-            Op::Add if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => elementwise::sum(input(0)?, input(1)?)?,
-            Op::Mul if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => elementwise::product(input(0)?, input(1)?)?,
+            Op::Add if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => {
+                elementwise::sum(input(0)?, input(1)?)?
+            }
+            Op::Mul if self.on_cpu() && input(0)?.shape() == input(1)?.shape() => {
+                elementwise::product(input(0)?, input(1)?)?
+            }
             Op::Silu if self.on_cpu() => elementwise::silu_of(input(0)?)?,
             Op::Gated => elementwise::gated(input(0)?, input(1)?)?,
             Op::Add => input(0)?.broadcast_add(input(1)?)?,
@@ -478,7 +515,9 @@ fn embed(weight: &Matrix, ids: &Tensor, tokens: &[u32]) -> Result<Tensor, Engine
             for (token, out) in tokens.iter().zip(out.chunks_exact_mut(columns)) {
                 let token = *token as usize;
                 if token >= rows {
-                    return Err(EngineError::Invalid(format!("token {token} lies outside the embedding of {rows} rows")));
+                    return Err(EngineError::Invalid(format!(
+                        "token {token} lies outside the embedding of {rows} rows"
+                    )));
                 }
                 stored.dequantize(token..token + 1, out);
             }
@@ -541,9 +580,9 @@ fn fuse_gates(steps: &mut Vec<Step>) {
     while at < steps.len() {
         let slot = steps[at].outputs.first().copied();
         let product = match (&steps[at].op, slot) {
-            (Op::Silu, Some(slot)) if readers(steps, slot) == 1 => {
-                steps.iter().position(|s| matches!(s.op, Op::Mul) && s.inputs.contains(&slot) && s.inputs[0] != s.inputs[1])
-            }
+            (Op::Silu, Some(slot)) if readers(steps, slot) == 1 => steps
+                .iter()
+                .position(|s| matches!(s.op, Op::Mul) && s.inputs.contains(&slot) && s.inputs[0] != s.inputs[1]),
             _ => None,
         };
         match product {
@@ -551,7 +590,8 @@ fn fuse_gates(steps: &mut Vec<Step>) {
                 let silu = steps.remove(at);
                 // The silu came first, so its removal moved the product up by one.
                 let product = &mut steps[product - 1];
-                let other = *product.inputs.iter().find(|i| Some(**i) != slot).expect("a product has two different inputs");
+                let other =
+                    *product.inputs.iter().find(|i| Some(**i) != slot).expect("a product has two different inputs");
                 product.op = Op::Gated;
                 product.inputs = vec![silu.inputs[0], other];
             }
@@ -577,7 +617,9 @@ impl Builder<'_> {
             .inputs
             .iter()
             .map(|v| {
-                self.slot_of.get(v).copied().ok_or_else(|| EngineError::Invalid(format!("node `{}` reads value {} before it is made", spec.name, v.0)))
+                self.slot_of.get(v).copied().ok_or_else(|| {
+                    EngineError::Invalid(format!("node `{}` reads value {} before it is made", spec.name, v.0))
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let op = self.op(node)?;
@@ -611,7 +653,10 @@ impl Builder<'_> {
                 epsilon: spec.real("epsilon").unwrap_or(1e-5),
             },
             "rope" => {
-                let divisors = self.vector(node, "frequencies")?.map(|t| t.to_device(&Device::Cpu)?.to_vec1::<f32>()).transpose()?;
+                let divisors = self
+                    .vector(node, "frequencies")?
+                    .map(|t| t.to_device(&Device::Cpu)?.to_vec1::<f32>())
+                    .transpose()?;
                 let rope = Rope::new(spec, divisors.as_deref())?;
                 let known = self.ropes.iter().position(|r| *r == rope);
                 Op::Rope(known.unwrap_or_else(|| {
@@ -637,14 +682,20 @@ impl Builder<'_> {
                 let makers: Vec<_> = spec.inputs[1..3].iter().map(|v| self.variant.graph().producer(*v)).collect();
                 let cache = makers[0].filter(|m| makers[1] == Some(*m)).and_then(|m| self.cache_of.get(&m)).copied();
                 let cache = cache.ok_or_else(|| {
-                    EngineError::Unsupported(format!("node `{}`: keys and values must come from one cache op", spec.name))
+                    EngineError::Unsupported(format!(
+                        "node `{}`: keys and values must come from one cache op",
+                        spec.name
+                    ))
                 })?;
                 let (kv_heads, head_dim) = (integer("kv-heads"), integer("head-dim"));
                 let kept = &self.caches[cache];
                 if kept.key_width != kv_heads * head_dim || kept.value_width != kv_heads * head_dim {
                     return Err(EngineError::Unsupported(format!(
                         "node `{}`: its cache keeps widths {} and {}, expected {}",
-                        spec.name, kept.key_width, kept.value_width, kv_heads * head_dim
+                        spec.name,
+                        kept.key_width,
+                        kept.value_width,
+                        kv_heads * head_dim
                     )));
                 }
                 let attention = AttentionSpec {
@@ -668,7 +719,9 @@ impl Builder<'_> {
             "scale" => Op::Scale(spec.real("factor").unwrap_or(1.0)),
             "softmax" => Op::Softmax,
             "parameter" => Op::Parameter(self.required(node, "weight")?),
-            other => return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name))),
+            other => {
+                return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name)));
+            }
         })
     }
 
@@ -703,7 +756,9 @@ impl Builder<'_> {
                     F32 => DType::F32,
                     F16 => DType::F16,
                     BF16 => DType::BF16,
-                    other => return Err(EngineError::Unsupported(format!("{} does not run on this device", other.name()))),
+                    other => {
+                        return Err(EngineError::Unsupported(format!("{} does not run on this device", other.name())));
+                    }
                 };
                 Ok(Matrix::Device(Tensor::from_raw_buffer(stored.raw(), dtype, &[rows, columns], self.device)?))
             }

@@ -40,11 +40,13 @@ impl Rope {
         let needed = |name: &str| {
             spec.real(name).filter(|v| *v > 0.0).ok_or_else(|| {
                 let scaling = spec.text("scaling").unwrap_or("none");
-                EngineError::Invalid(format!("node `{}`: rope scaling {scaling} needs a positive attribute `{name}`", spec.name))
+                EngineError::Invalid(format!(
+                    "node `{}`: rope scaling {scaling} needs a positive attribute `{name}`",
+                    spec.name
+                ))
             })
         };
-        let mut frequencies: Vec<f64> =
-            (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64)).collect();
+        let mut frequencies: Vec<f64> = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64)).collect();
         let mut magnitude = 1.0;
         match spec.text("scaling").unwrap_or("none") {
             "linear" => {
@@ -70,14 +72,16 @@ impl Rope {
                 let (factor, original) = (needed("factor")?, needed("original-context")?);
                 let fast = spec.real("beta-fast").unwrap_or(32.0);
                 let slow = spec.real("beta-slow").unwrap_or(1.0);
-                let dimension = |rotations: f64| dims as f64 * (original / (rotations * 2.0 * PI)).ln() / (2.0 * base.ln());
+                let dimension =
+                    |rotations: f64| dims as f64 * (original / (rotations * 2.0 * PI)).ln() / (2.0 * base.ln());
                 let low = dimension(fast).floor().max(0.0);
                 let high = dimension(slow).ceil().min(dims as f64 - 1.0);
                 for (i, f) in frequencies.iter_mut().enumerate() {
                     let ramp = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     *f = *f / factor * ramp + *f * (1.0 - ramp);
                 }
-                magnitude = spec.real("attention-factor").unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+                magnitude =
+                    spec.real("attention-factor").unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
             }
             _ => {}
         }

@@ -47,7 +47,9 @@ fn sampler(settings: &Settings) -> Result<LogitsProcessor, EngineError> {
     let seed = settings.get("seed").and_then(Value::as_integer).unwrap_or(0) as u64;
     let (k, p) = (real("top-k").map(|k| k as usize), real("top-p"));
     if temperature < 0.0 || k == Some(0) || p.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-        return Err(EngineError::Invalid("temperature must be at least 0, top-k at least 1, and top-p from 0 to 1".into()));
+        return Err(EngineError::Invalid(
+            "temperature must be at least 0, top-k at least 1, and top-p from 0 to 1".into(),
+        ));
     }
     let sampling = match (k, p) {
         _ if temperature == 0.0 => Sampling::ArgMax,
@@ -105,7 +107,11 @@ impl LanguageModel {
                 if r.finish == Some("length") {
                     text.push_str(&stream.finish()?);
                 }
-                results.push(Generated { text, tokens: r.tokens.len() as u32, finish: r.finish.unwrap_or("length").into() });
+                results.push(Generated {
+                    text,
+                    tokens: r.tokens.len() as u32,
+                    finish: r.finish.unwrap_or("length").into(),
+                });
             }
         }
         Ok(results)
@@ -114,7 +120,11 @@ impl LanguageModel {
     fn start(&self, request: &GenerationRequest) -> Result<Running, EngineError> {
         let settings = &request.settings;
         if let Some(stray) = settings.iter().find(|s| !KNOWN.contains(&s.name.as_str())) {
-            return Err(EngineError::Invalid(format!("unknown generation setting `{}`; known: {}", stray.name, KNOWN.join(", "))));
+            return Err(EngineError::Invalid(format!(
+                "unknown generation setting `{}`; known: {}",
+                stray.name,
+                KNOWN.join(", ")
+            )));
         }
         let (text, special) = self.render(&request.prompt)?;
         let mut prompt = self.tokenizer.encode(&text, special)?;
@@ -139,7 +149,16 @@ impl LanguageModel {
         let logits = self.model.prefill(&prompt, &mut cache)?;
         let mut sampler = sampler(settings)?;
         let next = sample(&mut sampler, &logits)?;
-        Ok(Running { cache, next, sampler, tokens: vec![], text: String::new(), limit: limit.min(room), stops, finish: None })
+        Ok(Running {
+            cache,
+            next,
+            sampler,
+            tokens: vec![],
+            text: String::new(),
+            limit: limit.min(room),
+            stops,
+            finish: None,
+        })
     }
 
     fn accept(

@@ -3,8 +3,10 @@
 //! sorted by length and packed into steps.
 
 use crate::kernels::{argmax, divergence, log_sum_exp};
-use crate::language_model::{Prompt, logits_rows};
+use crate::language_model::Prompt;
+use crate::model::floats;
 use crate::{EngineError, LanguageModel, Rows, Sequence};
+use candle_core::Device;
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -121,7 +123,12 @@ impl LanguageModel {
         let mut scores: Vec<Score> = requests
             .iter()
             .zip(&continuations)
-            .map(|(r, c)| Score { log_likelihood: 0.0, greedy: true, tokens: c.len() as u32, bytes: r.continuation.len() as u32 })
+            .map(|(r, c)| Score {
+                log_likelihood: 0.0,
+                greedy: true,
+                tokens: c.len() as u32,
+                bytes: r.continuation.len() as u32,
+            })
             .collect();
         self.follow(trees, |result, log_probability, greedy| {
             scores[result].log_likelihood += log_probability;
@@ -145,7 +152,10 @@ impl LanguageModel {
             }
         }
         if continuation.is_empty() || context.is_empty() {
-            return Err(EngineError::Invalid(format!("continuation `{}` has no tokens to score", request.continuation)));
+            return Err(EngineError::Invalid(format!(
+                "continuation `{}` has no tokens to score",
+                request.continuation
+            )));
         }
         if let Some(limit) = self.model.context() {
             if continuation.len() >= limit {
@@ -222,16 +232,19 @@ impl LanguageModel {
                 .collect();
             let logits = self.model.forward(&mut sequences)?;
             let vocabulary = self.model.vocabulary();
-            let values = logits_rows(&logits)?;
-            let sums: Vec<(f32, usize)> = self
-                .model
-                .install(|| values.par_chunks_exact(vocabulary).map(|row| (log_sum_exp(row), argmax(row))).collect());
+            let logits = logits.to_device(&Device::Cpu)?;
+            let sums: Vec<(f32, usize)> = floats(&logits, |values| {
+                self.model.install(|| {
+                    values.par_chunks_exact(vocabulary).map(|row| (log_sum_exp(row), argmax(row))).collect()
+                })
+            })?;
+            let logit = |row: usize, token: u32| floats(&logits, |values| values[row * vocabulary + token as usize]);
             let mut base = 0;
             for (tree, rows) in pack.iter().zip(&rows) {
                 for (row, token, result) in &tree.targets {
                     let index = base + rows.binary_search(row).expect("rows lists every target's row");
                     let (log_sum, best) = sums[index];
-                    let log_probability = f64::from(values[index * vocabulary + *token as usize] - log_sum);
+                    let log_probability = f64::from(logit(index, *token)? - log_sum);
                     if !log_probability.is_finite() {
                         return Err(EngineError::Diverged("the model's logits are not finite".into()));
                     }
@@ -246,7 +259,12 @@ impl LanguageModel {
 
     /// Distance of this model's next-token distributions from the baseline's on the same texts, at most `window` tokens of
     /// each (0: the model's context).
-    pub fn distance(&self, baseline: &LanguageModel, texts: &[String], window: usize) -> Result<Vec<Distance>, EngineError> {
+    pub fn distance(
+        &self,
+        baseline: &LanguageModel,
+        texts: &[String],
+        window: usize,
+    ) -> Result<Vec<Distance>, EngineError> {
         let limit = self.model.context().unwrap_or(usize::MAX).min(4096);
         let window = if window == 0 { limit } else { window.min(limit) };
         let vocabulary = self.model.vocabulary();
@@ -269,15 +287,19 @@ impl LanguageModel {
             for chunk in tokens.chunks(step) {
                 let run = |model: &crate::Model, cache| {
                     let sequence = Sequence { tokens: chunk, branches: None, cache, rows: Rows::All };
-                    logits_rows(&model.forward(&mut [sequence])?)
+                    model.forward(&mut [sequence])?.to_device(&Device::Cpu).map_err(EngineError::from)
                 };
                 let (q, p) = (run(&self.model, &mut ours)?, run(&baseline.model, &mut theirs)?);
-                let parts: Vec<(f32, bool)> = self.model.install(|| {
-                    p.par_chunks_exact(vocabulary)
-                        .zip(q.par_chunks_exact(vocabulary))
-                        .map(|(p, q)| (divergence(p, q), argmax(p) == argmax(q)))
-                        .collect()
-                });
+                let parts: Vec<(f32, bool)> = floats(&p, |p| {
+                    floats(&q, |q| {
+                        self.model.install(|| {
+                            p.par_chunks_exact(vocabulary)
+                                .zip(q.par_chunks_exact(vocabulary))
+                                .map(|(p, q)| (divergence(p, q), argmax(p) == argmax(q)))
+                                .collect()
+                        })
+                    })
+                })??;
                 for (kl, agrees) in parts {
                     if !kl.is_finite() {
                         return Err(EngineError::Diverged("the model's logits are not finite".into()));

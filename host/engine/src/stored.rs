@@ -16,8 +16,13 @@ use std::ops::Range;
 
 /// From this many activation rows on, decoding a panel once is cheaper than a dot product per row.
 const PANEL_MINIMUM_ROWS: usize = 6;
-/// Weight rows in a panel.
-const PANEL: usize = 128;
+/// Bytes of a decoded panel: half of a core's second-level cache, as the product also wants room there.
+const PANEL_BYTES: usize = 512 << 10;
+
+/// Weight rows in a panel of rows this long.
+fn panel_rows(columns: usize) -> usize {
+    (PANEL_BYTES / 4 / columns.max(1)).clamp(32, 512) / 16 * 16
+}
 
 trait Blocks: Send + Sync {
     fn dequantize(&self, first: usize, out: &mut [f32]);
@@ -70,19 +75,58 @@ elements!(false; BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K
 macro_rules! dispatch {
     ($encoding:expr, $t:ident => $body:expr) => {
         match $encoding {
-            Encoding::F32 => { type $t = f32; $body }
-            Encoding::F16 => { type $t = f16; $body }
-            Encoding::BF16 => { type $t = bf16; $body }
-            Encoding::Q4_0 => { type $t = BlockQ4_0; $body }
-            Encoding::Q4_1 => { type $t = BlockQ4_1; $body }
-            Encoding::Q5_0 => { type $t = BlockQ5_0; $body }
-            Encoding::Q5_1 => { type $t = BlockQ5_1; $body }
-            Encoding::Q8_0 => { type $t = BlockQ8_0; $body }
-            Encoding::Q2K => { type $t = BlockQ2K; $body }
-            Encoding::Q3K => { type $t = BlockQ3K; $body }
-            Encoding::Q4K => { type $t = BlockQ4K; $body }
-            Encoding::Q5K => { type $t = BlockQ5K; $body }
-            Encoding::Q6K => { type $t = BlockQ6K; $body }
+            Encoding::F32 => {
+                type $t = f32;
+                $body
+            }
+            Encoding::F16 => {
+                type $t = f16;
+                $body
+            }
+            Encoding::BF16 => {
+                type $t = bf16;
+                $body
+            }
+            Encoding::Q4_0 => {
+                type $t = BlockQ4_0;
+                $body
+            }
+            Encoding::Q4_1 => {
+                type $t = BlockQ4_1;
+                $body
+            }
+            Encoding::Q5_0 => {
+                type $t = BlockQ5_0;
+                $body
+            }
+            Encoding::Q5_1 => {
+                type $t = BlockQ5_1;
+                $body
+            }
+            Encoding::Q8_0 => {
+                type $t = BlockQ8_0;
+                $body
+            }
+            Encoding::Q2K => {
+                type $t = BlockQ2K;
+                $body
+            }
+            Encoding::Q3K => {
+                type $t = BlockQ3K;
+                $body
+            }
+            Encoding::Q4K => {
+                type $t = BlockQ4K;
+                $body
+            }
+            Encoding::Q5K => {
+                type $t = BlockQ5K;
+                $body
+            }
+            Encoding::Q6K => {
+                type $t = BlockQ6K;
+                $body
+            }
             other => return Err(EngineError::Unsupported(format!("the engine does not run {} weights", other.name()))),
         }
     };
@@ -293,21 +337,37 @@ impl Stored {
             return;
         }
         let (k, n) = (self.columns, self.rows);
+        // Small weights are still spread over all threads.
+        let panel_rows = panel_rows(k).min(n.div_ceil(rayon::current_num_threads()).next_multiple_of(16));
         let out = SendPointer(y.as_mut_ptr());
-        (0..n.div_ceil(PANEL)).into_par_iter().for_each(|panel| {
-            let first = panel * PANEL;
-            let count = PANEL.min(n - first);
+        (0..n.div_ceil(panel_rows)).into_par_iter().for_each(|panel| {
+            let first = panel * panel_rows;
+            let count = panel_rows.min(n - first);
             let product = |weights: &[f32]| {
                 debug_assert_eq!(weights.len(), count * k);
                 // SAFETY: x holds m x k and weights count x k floats; the panel writes columns first..first + count of
                 // each of the m output rows, and no other panel writes them.
                 unsafe {
                     gemm::gemm(
-                        m, count, k,
-                        out.get().add(first), 1, n as isize, false,
-                        x.as_ptr(), 1, k as isize,
-                        weights.as_ptr(), k as isize, 1,
-                        0f32, 1f32, false, false, false, gemm::Parallelism::None,
+                        m,
+                        count,
+                        k,
+                        out.get().add(first),
+                        1,
+                        n as isize,
+                        false,
+                        x.as_ptr(),
+                        1,
+                        k as isize,
+                        weights.as_ptr(),
+                        k as isize,
+                        1,
+                        0f32,
+                        1f32,
+                        false,
+                        false,
+                        false,
+                        gemm::Parallelism::None,
                     );
                 }
             };
@@ -364,8 +424,10 @@ mod tests {
                 stored.linear(&x, &mut y);
                 for (i, y) in y.iter().enumerate() {
                     let (r, w) = (i / rows, i % rows);
-                    let expected =
-                        kernels::dot_plain(&x[r * columns..(r + 1) * columns], &decoded[w * columns..(w + 1) * columns]);
+                    let expected = kernels::dot_plain(
+                        &x[r * columns..(r + 1) * columns],
+                        &decoded[w * columns..(w + 1) * columns],
+                    );
                     // Few rows run on activations rounded to 8 bits.
                     let tolerance = if m < PANEL_MINIMUM_ROWS && encoding.is_blocked() { 0.05 } else { 1e-3 };
                     assert!((y - expected).abs() < tolerance, "{} m={m}: {y} is not {expected}", encoding.name());

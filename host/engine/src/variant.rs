@@ -103,7 +103,12 @@ impl Variant {
     /// What a weight is.
     pub fn describe_weight(&self, name: &str) -> Result<WeightInfo, EngineError> {
         let weight = self.weight(name)?;
-        Ok(WeightInfo { name: name.into(), shape: weight.shape.clone(), representation: weight.form, bytes: weight.size() })
+        Ok(WeightInfo {
+            name: name.into(),
+            shape: weight.shape.clone(),
+            representation: weight.form,
+            bytes: weight.size(),
+        })
     }
 
     /// A weight, or some of its rows, as float32 on the CPU.
@@ -142,7 +147,12 @@ impl Variant {
     }
 
     /// Stores a weight in another representation; `importance` weighs the error of each input column.
-    pub fn encode_weight(&mut self, name: &str, to: Representation, importance: Option<Vec<f32>>) -> Result<(), EngineError> {
+    pub fn encode_weight(
+        &mut self,
+        name: &str,
+        to: Representation,
+        importance: Option<Vec<f32>>,
+    ) -> Result<(), EngineError> {
         let weight = self.weight(name)?;
         let recoded = weight.recoded(to, importance).map_err(|e| match e {
             EngineError::Unsupported(why) => EngineError::Unsupported(format!("weight `{name}`: {why}")),
@@ -153,7 +163,13 @@ impl Variant {
     }
 
     /// Takes bytes that a plugin encoded itself.
-    pub fn store_weight(&mut self, name: &str, shape: &[usize], form: Representation, bytes: Vec<u8>) -> Result<(), EngineError> {
+    pub fn store_weight(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        form: Representation,
+        bytes: Vec<u8>,
+    ) -> Result<(), EngineError> {
         let stored = Weight::bytes(bytes, shape.to_vec(), form)
             .map_err(|e| EngineError::Invalid(format!("weight `{name}`: {e}")))?;
         self.insert(name, stored);
@@ -187,7 +203,8 @@ impl Variant {
                     Some("q8_0") => elements + elements / 32 * 2,
                     _ => elements * 2,
                 };
-                let (window, sinks) = (node.spec.integer("window").unwrap_or(0), node.spec.integer("sinks").unwrap_or(0));
+                let (window, sinks) =
+                    (node.spec.integer("window").unwrap_or(0), node.spec.integer("sinks").unwrap_or(0));
                 let kept = match window {
                     0 => tokens,
                     w => tokens.min((w + sinks) as u64 + (EVICTION_SLACK + self.policy.prefill_chunk) as u64),

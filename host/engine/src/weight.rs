@@ -23,11 +23,17 @@ pub struct BoundTensor {
 
 #[derive(Debug)]
 enum Content {
-    Checkpoint { sources: Vec<BoundTensor>, join: String },
+    Checkpoint {
+        sources: Vec<BoundTensor>,
+        join: String,
+    },
     Values(Vec<f32>),
     Bytes(Vec<u8>),
     /// Another weight, to be stored in another form.
-    Recoded { from: Weight, importance: Option<Vec<f32>> },
+    Recoded {
+        from: Weight,
+        importance: Option<Vec<f32>>,
+    },
 }
 
 /// One weight of a variant.
@@ -70,7 +76,10 @@ impl Weight {
         join: &str,
         reference: Option<FloatType>,
     ) -> Result<Self, EngineError> {
-        if !["single", "concat", "stack"].contains(&join) || sources.is_empty() || (join == "single" && sources.len() > 1) {
+        if !["single", "concat", "stack"].contains(&join)
+            || sources.is_empty()
+            || (join == "single" && sources.len() > 1)
+        {
             return Err(EngineError::Invalid(format!(
                 "{} sources cannot be joined by `{join}`: use single (one source), concat or stack",
                 sources.len()
@@ -99,7 +108,12 @@ impl Weight {
             (_, None) => as_stored(checkpoint, &sources)?,
         };
         let described = format!("{}|{sources:?}|{join}|{form:?}", checkpoint.path().display());
-        Ok(Self { shape, form, key: digest(&[described.as_bytes()]), content: Arc::new(Content::Checkpoint { sources, join: join.into() }) })
+        Ok(Self {
+            shape,
+            form,
+            key: digest(&[described.as_bytes()]),
+            content: Arc::new(Content::Checkpoint { sources, join: join.into() }),
+        })
     }
 
     /// Numbers of a plugin.
@@ -112,7 +126,9 @@ impl Weight {
     pub fn bytes(bytes: Vec<u8>, shape: Vec<usize>, form: Representation) -> Result<Self, EngineError> {
         let expected = form.bytes(&shape);
         if expected != Some(bytes.len() as u64) {
-            let takes = expected.map_or("cannot be stored: its rows are no multiple of the block".into(), |b| format!("takes {b} bytes"));
+            let takes = expected.map_or("cannot be stored: its rows are no multiple of the block".into(), |b| {
+                format!("takes {b} bytes")
+            });
             return Err(EngineError::Invalid(format!("{form} {shape:?} {takes}, found {} bytes", bytes.len())));
         }
         let key = digest(&[b"bytes", form.encoding().name().as_bytes(), format!("{shape:?}").as_bytes(), &bytes]);

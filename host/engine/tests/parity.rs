@@ -77,7 +77,14 @@ struct Builder {
 }
 
 impl Builder {
-    fn node(&mut self, name: &str, op: &str, attributes: Settings, inputs: &[ValueId], weight: Option<&str>) -> Vec<ValueId> {
+    fn node(
+        &mut self,
+        name: &str,
+        op: &str,
+        attributes: Settings,
+        inputs: &[ValueId],
+        weight: Option<&str>,
+    ) -> Vec<ValueId> {
         let mut weights = vec![];
         if let Some(tensor) = weight {
             let bound = format!("{name}.weight");
@@ -125,7 +132,13 @@ fn llama(checkpoint: &Arc<Checkpoint>, cache: &Settings) -> Variant {
         let q = b.node(&name("rope-query"), "rope", rope.clone(), &[q, positions], None)[0];
         let k = b.node(&name("rope-key"), "rope", rope.clone(), &[k, positions], None)[0];
         let kept = b.node(&name("cache"), "cache", cache.clone(), &[k, v, positions], None);
-        let a = b.node(&name("attention"), "attention", attention.clone(), &[q, kept[0], kept[1], positions, kept[2]], None)[0];
+        let a = b.node(
+            &name("attention"),
+            "attention",
+            attention.clone(),
+            &[q, kept[0], kept[1], positions, kept[2]],
+            None,
+        )[0];
         let o = b.node(&name("output"), "linear", none(), &[a], Some(&file("attn_output")))[0];
         x = b.node(&name("residual"), "add", none(), &[x, o], None)[0];
         let h = b.node(&name("norm2"), "rms-norm", epsilon.clone(), &[x], Some(&file("ffn_norm")))[0];
@@ -173,7 +186,11 @@ fn tokens(count: usize, seed: u64) -> Vec<u32> {
 
 fn all_logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut cache = model.cache();
-    model.forward(&mut [Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All }]).unwrap().to_vec2().unwrap()
+    model
+        .forward(&mut [Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All }])
+        .unwrap()
+        .to_vec2()
+        .unwrap()
 }
 
 fn largest_gap(a: &[f32], b: &[f32]) -> f32 {
@@ -252,7 +269,8 @@ fn branches_score_as_separate_sequences_do() {
         positions.extend(17..17 + continuation.len() as u32);
     }
     let mut kept = model.cache();
-    let sequence = Sequence { tokens: &packed, branches: Some((&branches, &positions)), cache: &mut kept, rows: Rows::All };
+    let sequence =
+        Sequence { tokens: &packed, branches: Some((&branches, &positions)), cache: &mut kept, rows: Rows::All };
     let rows: Vec<Vec<f32>> = model.forward(&mut [sequence]).unwrap().to_vec2().unwrap();
     let mut at = 17;
     for continuation in &continuations {

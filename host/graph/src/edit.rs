@@ -212,7 +212,10 @@ impl Graph {
         for function in &functions {
             let order = self.order(function).ok_or_else(|| EditError::Cycle {
                 function: function.clone(),
-                node: self.all_nodes().find(|n| n.spec.function == *function).map_or(String::new(), |n| n.spec.name.clone()),
+                node: self
+                    .all_nodes()
+                    .find(|n| n.spec.function == *function)
+                    .map_or(String::new(), |n| n.spec.name.clone()),
             })?;
             self.drop_unused(function, &order);
             for id in order {
@@ -275,9 +278,7 @@ impl Graph {
     }
 
     fn known_value(&self, value: ValueId) -> Result<ValueType, EditError> {
-        self.value_type(value)
-            .cloned()
-            .ok_or_else(|| EditError::Missing { what: "value", name: value.0.to_string() })
+        self.value_type(value).cloned().ok_or_else(|| EditError::Missing { what: "value", name: value.0.to_string() })
     }
 
     fn known_node(&self, id: NodeId) -> Result<&Node, EditError> {

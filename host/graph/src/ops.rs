@@ -200,7 +200,12 @@ pub(crate) fn infer(
 ) -> Result<Vec<ValueType>, String> {
     let info = check_attributes(op, attributes)?;
     if inputs.len() != info.inputs.len() {
-        return Err(format!("it has {} inputs, expected {} ({})", inputs.len(), info.inputs.len(), info.inputs.join(", ")));
+        return Err(format!(
+            "it has {} inputs, expected {} ({})",
+            inputs.len(),
+            info.inputs.len(),
+            info.inputs.join(", ")
+        ));
     }
     if let Some((slot, _)) = weights.iter().find(|(n, _)| !info.slots.iter().any(|(s, _)| s == n)) {
         return Err(format!("it has no weight slot `{slot}`"));
@@ -222,7 +227,10 @@ pub(crate) fn infer(
         if inputs[index].dtype == "uint32" {
             Ok(())
         } else {
-            Err(format!("input `{}` must be uint32 [tokens], found {} {}", info.inputs[index], inputs[index].dtype, inputs[index]))
+            Err(format!(
+                "input `{}` must be uint32 [tokens], found {} {}",
+                info.inputs[index], inputs[index].dtype, inputs[index]
+            ))
         }
     };
     let matrix = |slot: &str| match weight(slot) {
@@ -239,7 +247,11 @@ pub(crate) fn infer(
         if of > 0 && inputs[index].width().is_multiple_of(of) {
             Ok(())
         } else {
-            Err(format!("input `{}` has width {}, expected a multiple of {what} = {of}", info.inputs[index], inputs[index].width()))
+            Err(format!(
+                "input `{}` has width {}, expected a multiple of {what} = {of}",
+                info.inputs[index],
+                inputs[index].width()
+            ))
         }
     };
     Ok(match op {

@@ -155,6 +155,10 @@ pub trait Runner {
     /// not-applicable makes the configuration infeasible; any other is the trial's outcome. It may apply the
     /// configuration, for `run` to use: its time counts as applying.
     fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault>;
+    /// Seconds spent on predictions so far, those that a strategy asked for included.
+    fn predicting_seconds(&self) -> f64 {
+        0.0
+    }
     /// Runs one trial. Timings: seconds by phase, `apply`, `measure` and `evaluate`, each with an optional part after a
     /// dot (`evaluate.perplexity`), without overlap; what else the worker does stands under other names.
     /// `stop` asks it to end early; it then answers with whatever outcome, which is discarded.

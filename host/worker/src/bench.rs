@@ -47,14 +47,20 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
         let start = Instant::now();
         let model = workbench.load(variant)?;
         let loaded = start.elapsed().as_secs_f64() * 1e3;
-        let work = Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
+        let work =
+            Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
         let memory = PeakMemory::start();
         let mut caches = work.caches();
         if plan.depth > 0 {
-            let deep = Scenario { model: model.model(), prompts: vec![work.prompts[0][..plan.depth].to_vec()], output_tokens: 0 };
+            let deep = Scenario {
+                model: model.model(),
+                prompts: vec![work.prompts[0][..plan.depth].to_vec()],
+                output_tokens: 0,
+            };
             deep.prefill(&mut caches)?;
         }
-        let prompt = Scenario { model: model.model(), prompts: vec![work.prompts[0][plan.depth..].to_vec()], output_tokens: 0 };
+        let prompt =
+            Scenario { model: model.model(), prompts: vec![work.prompts[0][plan.depth..].to_vec()], output_tokens: 0 };
         let start = Instant::now();
         let mut token = prompt.prefill(&mut caches)?;
         let first = start.elapsed().as_secs_f64() * 1e3;

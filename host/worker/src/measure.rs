@@ -163,7 +163,10 @@ impl Workbench {
         let mut put = |name: &str, m: Measurement| result.metrics.insert(name.to_owned(), m);
         put("latency.ttft_ms", summarised(latency.ttft_ms, "ms", Direction::Minimize));
         put(metrics::END_TO_END, summarised(latency.e2e_ms, "ms", Direction::Minimize));
-        put("throughput.prefill_tokens_per_s", summarised(latency.prefill_tokens_per_s, "tokens/s", Direction::Maximize));
+        put(
+            "throughput.prefill_tokens_per_s",
+            summarised(latency.prefill_tokens_per_s, "tokens/s", Direction::Maximize),
+        );
         for (name, value) in self.predict_variant(variant) {
             put(&name, counted(value, "bytes"));
         }
@@ -191,8 +194,17 @@ impl Workbench {
         Ok(result)
     }
 
-    fn measure_energy(&self, work: &mut Scenario<'_>, watch: &mut Stopwatch, result: &mut Measurements) -> Result<(), Fault> {
-        let device = self.setup.device.parse().map_err(|e: aehost_meter::device::UnknownDevice| Fault::invalid(e.to_string()))?;
+    fn measure_energy(
+        &self,
+        work: &mut Scenario<'_>,
+        watch: &mut Stopwatch,
+        result: &mut Measurements,
+    ) -> Result<(), Fault> {
+        let device = self
+            .setup
+            .device
+            .parse()
+            .map_err(|e: aehost_meter::device::UnknownDevice| Fault::invalid(e.to_string()))?;
         let declared = self.setup.energy.map(|e| PowerModel { watts_busy: e.watts_busy, watts_idle: e.watts_idle });
         let mut meter = EnergyMeter::open(device, declared).map_err(|e| Fault::invalid(e.to_string()))?;
         let windows = Windows { count: 3, length: Duration::from_secs(1) };
@@ -204,9 +216,12 @@ impl Workbench {
         match run.energy {
             Energy::Unavailable { reason } => _ = result.unavailable.insert(name, reason),
             Energy::Measured { joules, .. } => {
-                let samples: Vec<f64> = run.joules.map(|s| s.samples.iter().map(|j| j / tokens).collect()).unwrap_or_default();
+                let samples: Vec<f64> =
+                    run.joules.map(|s| s.samples.iter().map(|j| j / tokens).collect()).unwrap_or_default();
                 let error = Summary::of(samples.clone()).and_then(|s| s.standard_error).unwrap_or(0.0);
-                result.metrics.insert(name, Measurement { standard_error: error, samples, ..counted(joules / tokens, "J") });
+                result
+                    .metrics
+                    .insert(name, Measurement { standard_error: error, samples, ..counted(joules / tokens, "J") });
             }
             Energy::Estimated { joules, formula, mut inputs } => {
                 inputs.insert("generated_tokens".into(), tokens);

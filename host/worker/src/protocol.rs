@@ -21,7 +21,10 @@ pub(crate) enum Reply {
     Opened(Box<Description>),
     Failed(Fault),
     Predicted(Result<BTreeMap<String, f64>, Fault>),
-    Done { outcome: Box<Outcome>, timings: Timings },
+    Done {
+        outcome: Box<Outcome>,
+        timings: Timings,
+    },
     /// Not a reply yet: how far the request is.
     Progress(Progress),
 }

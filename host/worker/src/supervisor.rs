@@ -29,6 +29,7 @@ pub struct Supervisor {
     worker: Option<Worker>,
     /// What was predicted; a pure function of the configuration.
     predictions: HashMap<String, Result<BTreeMap<String, f64>, Fault>>,
+    predicting: Duration,
 }
 
 struct Worker {
@@ -87,7 +88,13 @@ impl Worker {
         Ok(Self { child, requests, replies, last_words, kills_before: out_of_memory_kills() })
     }
 
-    fn ask(&mut self, request: &Request, seconds: f64, stop: &Stop, progress: &mut dyn FnMut(Progress)) -> Result<Reply, NoReply> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        seconds: f64,
+        stop: &Stop,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Reply, NoReply> {
         if frame::write(&mut self.requests, request).is_err() {
             return Err(self.death());
         }
@@ -98,7 +105,10 @@ impl Worker {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(e)) => {
                     self.kill();
-                    return Err(NoReply::Died { message: format!("its answer cannot be read: {e}"), out_of_memory: false });
+                    return Err(NoReply::Died {
+                        message: format!("its answer cannot be read: {e}"),
+                        out_of_memory: false,
+                    });
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.death()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -165,7 +175,14 @@ impl Supervisor {
     /// Starts a worker of this executable (its subcommand `worker`) and sets it up.
     pub fn start(executable: &Path, setup: Setup) -> Result<Self, Fault> {
         let (worker, description) = open(executable, &setup, &Stop::default())?;
-        Ok(Self { executable: executable.to_owned(), setup, description, worker: Some(worker), predictions: HashMap::new() })
+        Ok(Self {
+            executable: executable.to_owned(),
+            setup,
+            description,
+            worker: Some(worker),
+            predictions: HashMap::new(),
+            predicting: Duration::ZERO,
+        })
     }
 
     /// What the worker found.
@@ -179,7 +196,13 @@ impl Supervisor {
     }
 
     /// Asks the worker, starting one where there is none; a worker that gave no reply is gone afterwards.
-    fn ask(&mut self, request: &Request, seconds: f64, stop: &Stop, progress: &mut dyn FnMut(Progress)) -> Result<Reply, NoReply> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        seconds: f64,
+        stop: &Stop,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Reply, NoReply> {
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
             None => {
@@ -216,7 +239,10 @@ impl Runner for Supervisor {
             return known.clone();
         }
         let request = Request::Predict(configuration.clone());
-        let predicted = match self.ask(&request, SETUP_SECONDS, &Stop::default(), &mut |_| {}) {
+        let start = Instant::now();
+        let reply = self.ask(&request, SETUP_SECONDS, &Stop::default(), &mut |_| {});
+        self.predicting += start.elapsed();
+        let predicted = match reply {
             Ok(Reply::Predicted(predicted)) => predicted,
             Ok(Reply::Failed(fault)) => Err(fault),
             Ok(_) => Err(Fault::internal("the worker gave another answer than it was asked for")),
@@ -225,6 +251,10 @@ impl Runner for Supervisor {
         };
         self.predictions.insert(key, predicted.clone());
         predicted
+    }
+
+    fn predicting_seconds(&self) -> f64 {
+        self.predicting.as_secs_f64()
     }
 
     fn run(&mut self, job: &Job, stop: &Stop, progress: &mut dyn FnMut(Progress)) -> (Outcome, Timings) {
@@ -239,7 +269,9 @@ impl Runner for Supervisor {
         match reply {
             Ok(Reply::Done { outcome, timings }) => (*outcome, timings),
             Ok(Reply::Failed(fault)) => (Outcome::from_fault(fault), lost()),
-            Ok(_) => (Outcome::Crashed { message: "the worker gave another answer than it was asked for".into() }, lost()),
+            Ok(_) => {
+                (Outcome::Crashed { message: "the worker gave another answer than it was asked for".into() }, lost())
+            }
             Err(NoReply::Stopped) => (Outcome::Crashed { message: "stopped by the user".into() }, lost()),
             Err(NoReply::Timeout) => {
                 let message = format!("not done after {:.0} s; it was {doing}", self.setup.trial_seconds);

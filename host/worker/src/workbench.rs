@@ -8,7 +8,8 @@ use aehost_formats::{Checkpoint, Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Baseline, Catalog, Observer, Options};
 use aehost_study::{
-    Configuration, Items, Measurement, Measurements, Outcome, Progress, Provenance, Scenario, TechniqueSpace, Timings, metrics,
+    Configuration, Items, Measurement, Measurements, Outcome, Progress, Provenance, Scenario, TechniqueSpace, Timings,
+    metrics,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl Workbench {
         base.check()?;
         let tokenizer = Arc::new(checkpoint.tokenizer().map_err(format)?);
         let hardware = HardwareProfile::probe();
-        let mut facts: Settings = base.graph().facts().map(|f| Setting::new(format!("model.{}", f.name), f.value.clone())).collect();
+        let mut facts: Settings =
+            base.graph().facts().map(|f| Setting::new(format!("model.{}", f.name), f.value.clone())).collect();
         facts.0.extend(scenario_facts(&setup.scenario));
         for fact in hardware.facts() {
             if !VOLATILE.iter().any(|word| fact.name.contains(word)) {
@@ -118,7 +120,9 @@ impl Workbench {
             }
         }
         let text = match &setup.calibration {
-            Some(calibration) => text_tokens(&Dataset::open(&calibration.data).map_err(format)?, &tokenizer, calibration.tokens)?,
+            Some(calibration) => {
+                text_tokens(&Dataset::open(&calibration.data).map_err(format)?, &tokenizer, calibration.tokens)?
+            }
             None => vec![],
         };
         let calibration = (!text.is_empty())
@@ -145,7 +149,9 @@ impl Workbench {
         let mut not_applicable = Vec::new();
         for technique in self.catalog.techniques() {
             match technique.parameters(&self.base, &self.facts) {
-                Ok(parameters) => space.push(TechniqueSpace { description: technique.description().clone(), parameters }),
+                Ok(parameters) => {
+                    space.push(TechniqueSpace { description: technique.description().clone(), parameters })
+                }
                 Err(f) if f.code == aehost_common::Code::NotApplicable => {
                     not_applicable.push((technique.description().identity.id.clone(), f.full()));
                 }
@@ -242,7 +248,12 @@ impl Workbench {
     }
 
     /// One whole trial.
-    pub fn run(&mut self, configuration: &Configuration, items: &[Items], progress: &dyn Fn(Progress)) -> (Outcome, Timings) {
+    pub fn run(
+        &mut self,
+        configuration: &Configuration,
+        items: &[Items],
+        progress: &dyn Fn(Progress),
+    ) -> (Outcome, Timings) {
         let mut watch = Stopwatch::default();
         let outcome = match self.trial(configuration, items, progress, &mut watch) {
             Ok(measurements) => Outcome::Ok { measurements },
@@ -291,7 +302,9 @@ impl Workbench {
             })?;
             for result in results {
                 let declared = used.description.metrics.iter().find(|m| m.name == result.metric);
-                let declared = declared.ok_or_else(|| Fault::internal(format!("{} measured the undeclared `{}`", used.id, result.metric)))?;
+                let declared = declared.ok_or_else(|| {
+                    Fault::internal(format!("{} measured the undeclared `{}`", used.id, result.metric))
+                })?;
                 let estimate = aehost_study::transformed_mean(&result.samples, &result.weights, &result.transform);
                 let measurement = Measurement {
                     value: result.value,
@@ -311,7 +324,8 @@ impl Workbench {
 
     /// Makes the reference when an evaluator first compares with it, once an evaluation.
     fn baseline(&self) -> Baseline {
-        let (variant, tokenizer, device, threads) = (self.base.clone(), self.tokenizer.clone(), self.device.clone(), self.setup.threads);
+        let (variant, tokenizer, device, threads) =
+            (self.base.clone(), self.tokenizer.clone(), self.device.clone(), self.setup.threads);
         let made: std::sync::Mutex<Option<Arc<LanguageModel>>> = std::sync::Mutex::default();
         Arc::new(move || {
             let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -329,7 +343,11 @@ impl Workbench {
     }
 
     /// Quality on its own, as `aehost evaluate` prints it.
-    pub fn evaluate_configuration(&mut self, configuration: &Configuration, items: &[Items]) -> Result<Measurements, Fault> {
+    pub fn evaluate_configuration(
+        &mut self,
+        configuration: &Configuration,
+        items: &[Items],
+    ) -> Result<Measurements, Fault> {
         let model = Arc::new(self.language_model(configuration)?);
         self.evaluate(&model, items, &mut Stopwatch::default(), &|_, _| {})
     }

@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn parse(text: &str) -> Result<StudyFile, ConfigError> {
@@ -22,8 +21,8 @@ fn an_empty_file_is_the_default_study() {
         evaluators,
         [
             ("multiple-choice", Some("openbookqa"), Some(100), Some(500)),
-            ("perplexity", None, Some(6), Some(36)),
-            ("divergence", None, Some(6), Some(36)),
+            ("perplexity", None, Some(3), Some(27)),
+            ("divergence", None, Some(2), Some(6)),
         ]
     );
     assert_eq!((file.strategy.id.as_str(), file.budget.trials), ("nsga2", 24));

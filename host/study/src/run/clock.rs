@@ -26,6 +26,13 @@ impl Clock {
         result
     }
 
+    /// Moves seconds from one phase to another, no more than the first has.
+    pub fn shift(&mut self, from: &str, to: &str, seconds: f64) {
+        let seconds = seconds.clamp(0.0, self.spent.of(from));
+        self.spent.add(from, -seconds);
+        self.spent.add(to, seconds);
+    }
+
     /// Adds the worker's own account of a run that took `seconds`; the rest of it was waiting.
     pub fn add_run(&mut self, seconds: f64, worker: &Timings) {
         for (phase, spent) in &worker.0 {

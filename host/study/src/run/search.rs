@@ -123,7 +123,10 @@ impl Run<'_> {
         strategy: &mut dyn Strategy,
         numbers: &mut HashSet<TrialId>,
     ) -> Result<Option<Vec<Asked>>, RunError> {
+        let before = self.session.runner.predicting_seconds();
         let answer = self.clock.time("ask", || strategy.ask(1));
+        // A strategy may ask the workers what is allowed; they apply techniques to answer.
+        self.clock.shift("ask", "apply.predict", self.session.runner.predicting_seconds() - before);
         if self.session.stop.is_set() {
             return Ok(None);
         }

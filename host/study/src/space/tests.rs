@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::fixtures::{chosen, flag, integer, real, technique, text_choice};
 use aehost_common::{Condition, Stage};
