@@ -1,0 +1,170 @@
+//! The main job from a study file to a model that answers, and the shapes that scripts count on. Every command runs with
+//! `--json`; that standard output holds one JSON document and standard error nothing is checked for each.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use aehost_tests::{Bed, fields};
+use serde_json::{Value, json};
+
+/// Metrics that every measured trial of the study has.
+const METRICS: [&str; 15] = [
+    "latency.e2e_ms",
+    "latency.tpot_ms",
+    "latency.ttft_ms",
+    "memory.cache_bytes",
+    "memory.peak_bytes",
+    "memory.weights_bytes",
+    "multiple-choice.acc",
+    "multiple-choice.acc_norm",
+    "multiple-choice.margin",
+    "perplexity.bits_per_byte",
+    "perplexity.byte_perplexity",
+    "perplexity.token_perplexity",
+    "perplexity.word_perplexity",
+    "throughput.decode_tokens_per_s",
+    "throughput.prefill_tokens_per_s",
+];
+
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().unwrap_or_else(|| panic!("{field} is no list: {value}"))
+}
+
+/// An entry of the front: what was on, what it measured, and how it is judged.
+fn check_entry(entry: &Value) {
+    for field in ["trial", "efficiency_score", "accuracy_drop"] {
+        assert!(entry[field].is_number(), "{field}: {entry}");
+    }
+    assert!(entry["configuration"].is_array() && entry["feasible"] == true, "{entry}");
+    for choice in list(entry, "configuration") {
+        assert_eq!(fields(choice), ["technique", "settings"]);
+    }
+    assert_eq!(fields(&entry["metrics"]), METRICS);
+    assert!(entry["metrics"].as_object().unwrap().values().all(|value| value.as_f64().is_some_and(f64::is_finite)));
+}
+
+fn check_front(front: &Value) {
+    assert_eq!(front["study"], "main");
+    assert_eq!(front["baseline"]["trial"], 0);
+    assert_eq!(front["baseline"]["efficiency_score"], 1.0);
+    check_entry(&front["baseline"]);
+    assert!(!list(front, "front").is_empty());
+    list(front, "front").iter().for_each(check_entry);
+    check_entry(&front["recommended"]);
+    let front_trials: Vec<&Value> = list(front, "front").iter().map(|entry| &entry["trial"]).collect();
+    assert!(front_trials.contains(&&front["recommended"]["trial"]), "what is recommended is on the front");
+    assert!(!front["recommended"]["explanation"].as_str().unwrap().is_empty());
+    assert!(front["hardware"]["cpu"].is_object());
+}
+
+#[test]
+fn a_study_is_run_and_its_results_are_used_by_every_command() {
+    let bed = Bed::default();
+    let run = bed.json(&["run", "study.toml", "--study", "main", "--confirm"]);
+    check_front(&run);
+    assert_eq!(bed.told(run["report_html"].as_str().unwrap().as_bytes()), "HOME/aehost.reports/main.html");
+    let html = std::fs::read_to_string(run["report_html"].as_str().unwrap()).unwrap();
+    assert!(html.starts_with("<!doctype html>") || html.starts_with("<!DOCTYPE html>"));
+    assert!(html.trim_end().ends_with("</html>"));
+    assert!(std::fs::read_to_string(run["report_svg"].as_str().unwrap()).unwrap().starts_with("<svg"));
+
+    let pareto = bed.json(&["pareto", "main"]);
+    check_front(&pareto);
+    for field in ["front", "baseline", "recommended"] {
+        assert_eq!(pareto[field], run[field], "`run` prints what `pareto` prints");
+    }
+
+    let studies = bed.json(&["list"]);
+    assert_eq!(fields(&studies[0]), ["name", "model", "strategy", "created_at", "trials", "budget_trials", "ended"]);
+    assert_eq!((&studies[0]["name"], &studies[0]["budget_trials"]), (&json!("main"), &json!(6)));
+    assert_eq!(studies[0]["ended"], "all 6 trials are done");
+
+    let show = bed.json(&["show", "main"]);
+    assert_eq!(fields(&show), ["study", "trials", "analysis"]);
+    let searched: Vec<&Value> = list(&show, "trials").iter().filter(|t| t["purpose"] != "confirmation").collect();
+    let numbers: Vec<&Value> = searched.iter().map(|trial| &trial["id"]).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    assert!(searched.iter().all(|trial| trial["outcome"]["kind"] == "ok"), "{searched:?}");
+    assert!(list(&show, "trials").iter().any(|t| t["purpose"] == "confirmation" && t["confirms"] == 0));
+    let first = &searched[1]["outcome"]["measurements"]["metrics"]["latency.e2e_ms"];
+    assert_eq!(first["samples"].as_array().unwrap().len(), 2, "a sample of each repeat is kept");
+
+    let one = bed.json(&["show", "main", "--trial", "1"]);
+    assert_eq!(fields(&one), ["trial", "analysis"]);
+    assert_eq!(&one["trial"], searched[1]);
+    let timings = bed.json(&["show", "main", "--timings"]);
+    assert_eq!(fields(&timings), ["seconds", "total_seconds", "overhead"]);
+    let sum: f64 = timings["seconds"].as_object().unwrap().values().map(|s| s.as_f64().unwrap()).sum();
+    assert!((sum - timings["total_seconds"].as_f64().unwrap()).abs() < 1e-6);
+
+    let export = bed.json(&["export-json", "main"]);
+    assert_eq!(fields(&export), ["format", "version", "study", "trials", "events"]);
+    assert_eq!((&export["format"], &export["trials"]), (&json!("aehost-study"), &show["trials"]));
+
+    let page = bed.path("elsewhere.html");
+    bed.json(&["report", "main", "--html", "elsewhere.html"]);
+    assert_eq!(std::fs::read_to_string(page).unwrap(), html);
+
+    // What the search chose can be used at once, as can the model it began with.
+    for trial in ["0", "1"] {
+        let subject = ["--study", "main", "--trial", trial];
+        let configuration = &show["trials"][trial.parse::<usize>().unwrap()]["configuration"];
+
+        let words = [&["generate", "hello", "--max-tokens", "5"][..], &subject].concat();
+        let generated = bed.json(&words);
+        assert_eq!(fields(&generated), ["model", "study", "trial", "configuration", "text", "tokens", "finish"]);
+        assert_eq!(&generated["configuration"], configuration);
+        assert!(generated["tokens"].as_u64().is_some_and(|n| (1..=5).contains(&n)), "{generated}");
+        assert_eq!(bed.json(&words), generated, "greedy answers repeat themselves");
+
+        let evaluated = bed.json(&[&["evaluate", "--items", "8"][..], &subject].concat());
+        assert_eq!(fields(&evaluated), ["model", "study", "trial", "configuration", "metrics"]);
+        let accuracy = &evaluated["metrics"]["multiple-choice.acc_norm"];
+        assert_eq!(fields(accuracy), ["value", "standard_error", "unit", "direction", "items"]);
+        let measured = &show["trials"][trial.parse::<usize>().unwrap()]["outcome"]["measurements"]["metrics"];
+        assert_eq!(accuracy["value"], measured["multiple-choice.acc_norm"]["value"], "the same 8 items were drawn");
+
+        let words = ["bench", "--prompt-tokens", "16", "--output-tokens", "4", "--repeat", "2"];
+        let bench = bed.json(&[&words[..], &subject].concat());
+        assert_eq!(
+            fields(&bench),
+            [
+                "prefill_tokens_per_second",
+                "decode_tokens_per_second",
+                "ttft_ms",
+                "tpot_ms",
+                "load_ms",
+                "peak_memory_bytes"
+            ]
+        );
+        for (name, figure) in bench.as_object().unwrap() {
+            assert!(figure["median"].as_f64().unwrap() > 0.0 && !list(figure, "samples").is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_proposes_the_same_and_another_seed_does_not() {
+    let bed = Bed::default();
+    let proposals = |study: &str, seed: &str| -> Vec<Value> {
+        bed.json(&["run", "study.toml", "--study", study, "--seed", seed]);
+        let show = bed.json(&["show", study]);
+        list(&show, "trials").iter().map(|trial| trial["configuration"].clone()).collect()
+    };
+    let first = proposals("first", "5");
+    assert_eq!(proposals("second", "5"), first);
+    assert_ne!(proposals("third", "6"), first);
+}
+
+#[test]
+fn people_are_told_the_front_why_a_point_is_recommended_and_how_to_use_it() {
+    let bed = Bed::default();
+    let output = bed.run(&["run", "study.toml", "--study", "main"]);
+    assert!(output.status.success(), "{}", bed.told(&output.stderr));
+    let text = bed.told(&output.stdout);
+    for part in
+        ["trials are on the front", "★ recommended", "It is recommended because", "aehost generate --study main"]
+    {
+        assert!(text.contains(part), "`{part}` is missing from:\n{text}");
+    }
+    assert!(text.contains("Report:  HOME/aehost.reports/main.html\n"), "{text}");
+}
