@@ -28,6 +28,13 @@ pub struct OpInfo {
     pub token_wise: bool,
 }
 
+impl OpInfo {
+    /// The names of its attributes.
+    pub fn attributes(&self) -> impl Iterator<Item = &'static str> {
+        self.attributes.iter().map(|(name, ..)| *name)
+    }
+}
+
 const X: &[&str] = &["x"];
 const AB: &[&str] = &["a", "b"];
 
