@@ -1,5 +1,6 @@
 //! The engine against candle-transformers' llama on the same file, and against itself: cached decoding against full
 //! recomputation, packed sequences and branches against single sequences.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use aehost_common::{Setting, Settings};
 use aehost_engine::{BoundTensor, Device, FloatType, Model, Representation, Rows, Sequence, Variant};

@@ -1,4 +1,5 @@
 //! Edits either succeed or change nothing, and the documentation lists every op with its attributes.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use aehost_common::{Setting, Settings};
 use aehost_graph::{Filter, Graph, NodeId, Slot, Spec, ValueId, ValueType, ops};
@@ -30,9 +31,11 @@ fn model() -> (Graph, Vec<(NodeId, ValueId)>) {
     let (mut graph, ids) = graph();
     let mut made = Vec::new();
     let mut x = ids;
-    for (name, op, weight) in
-        [("embedding", "embedding", "embedding.weight"), ("square", "linear", "square.weight"), ("head", "linear", "embedding.weight")]
-    {
+    for (name, op, weight) in [
+        ("embedding", "embedding", "embedding.weight"),
+        ("square", "linear", "square.weight"),
+        ("head", "linear", "embedding.weight"),
+    ] {
         let node = graph.insert(spec(name, op, &[x], Some(weight))).unwrap();
         x = node.outputs[0];
         made.push((node.id, x));
@@ -53,12 +56,27 @@ fn a_refused_edit_names_the_node_and_changes_nothing() {
     let (mut graph, made) = model();
     let before = graph.clone();
     let refused = [
-        (graph.insert(spec("bad", "linear", &[made[2].1], Some("square.weight"))).err(), "node `bad` (linear): input `x` has width 10, expected 4"),
+        (
+            graph.insert(spec("bad", "linear", &[made[2].1], Some("square.weight"))).err(),
+            "node `bad` (linear): input `x` has width 10, expected 4",
+        ),
         (graph.insert(spec("square", "silu", &[made[1].1], None)).err(), "node `square` exists already"),
-        (graph.insert(spec("bad", "linear", &[made[1].1], Some("none"))).err(), "node `bad` (linear): its slot `weight` names weight `none`, which does not exist"),
-        (graph.insert(spec("bad", "convolve", &[made[1].1], None)).err(), "node `bad` (convolve): op `convolve` is unknown"),
-        (graph.set_attribute(made[1].0, Setting::new("speed", 3i64)).err(), "node `square` (linear): attribute `speed` is unknown"),
-        (graph.replace_uses(made[1].1, made[2].1, &[]).err(), "value 2 of shape [tokens, 4] cannot become value 3 of shape [tokens, 10]"),
+        (
+            graph.insert(spec("bad", "linear", &[made[1].1], Some("none"))).err(),
+            "node `bad` (linear): its slot `weight` names weight `none`, which does not exist",
+        ),
+        (
+            graph.insert(spec("bad", "convolve", &[made[1].1], None)).err(),
+            "node `bad` (convolve): op `convolve` is unknown",
+        ),
+        (
+            graph.set_attribute(made[1].0, Setting::new("speed", 3i64)).err(),
+            "node `square` (linear): attribute `speed` is unknown",
+        ),
+        (
+            graph.replace_uses(made[1].1, made[2].1, &[]).err(),
+            "value 2 of shape [tokens, 4] cannot become value 3 of shape [tokens, 10]",
+        ),
         (graph.remove(made[0].0).err(), "node `embedding` cannot be removed: its output is used by `square`"),
     ];
     for (error, expected) in refused {

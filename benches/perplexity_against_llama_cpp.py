@@ -1,0 +1,70 @@
+"""Perplexity of the unmodified GGUF file, aehost against llama.cpp, on the same text and windows.
+
+    python3 -m venv venv && venv/bin/pip install numpy llama-cpp-python==0.3.36      # compiles llama.cpp: some minutes
+    venv/bin/python benches/perplexity_against_llama_cpp.py target/release/aehost MODEL.gguf TEXT.txt [ROWS]
+
+The text is cut into rows of whole paragraphs of about 2000 characters. Each row is one window: the beginning-of-text
+token, then every token of the row scored once. Prints both figures and their ratio, and fails beyond 0.5 %.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+
+import llama_cpp
+import numpy as np
+
+
+def rows_of(text, count):
+    rows, current = [], ""
+    for paragraph in text.split("\n\n"):
+        current = f"{current}\n\n{paragraph}" if current else paragraph
+        if len(current) >= 2000:
+            rows.append(current)
+            current = ""
+        if len(rows) == count:
+            break
+    return rows
+
+
+def llama_cpp_perplexity(model, rows):
+    llama = llama_cpp.Llama(model_path=model, n_ctx=2048, logits_all=True, verbose=False)
+    total, tokens_scored = 0.0, 0
+    for row in rows:
+        tokens = [llama.token_bos(), *llama.tokenize(row.encode(), add_bos=False, special=True)]
+        llama.reset()
+        llama.eval(tokens[:-1])
+        logits = np.array(llama.scores[: len(tokens) - 1], dtype=np.float64)
+        top = logits.max(axis=1)
+        log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        total += (logits[np.arange(len(tokens) - 1), tokens[1:]] - log_sum).sum()
+        tokens_scored += len(tokens) - 1
+    return math.exp(-total / tokens_scored), tokens_scored
+
+
+def aehost_perplexity(aehost, model, rows):
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as data:
+        for row in rows:
+            data.write(json.dumps({"text": row}) + "\n")
+        data.flush()
+        command = [aehost, "evaluate", "--plugins", "plugins", "--model", model, "--evaluator", f"perplexity:{data.name}",
+                   "--items", str(len(rows)), "--json"]
+        metrics = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["metrics"]
+    return next(m["value"] for name, m in metrics.items() if name.endswith("token_perplexity"))
+
+
+def main():
+    aehost, model, text = sys.argv[1:4]
+    rows = rows_of(open(text, encoding="utf-8").read(), int(sys.argv[4]) if len(sys.argv) > 4 else 27)
+    theirs, tokens = llama_cpp_perplexity(model, rows)
+    ours = aehost_perplexity(aehost, model, rows)
+    ratio = ours / theirs
+    print(f"{len(rows)} rows, {tokens} tokens: llama.cpp {theirs:.4f}, aehost {ours:.4f}, ratio {ratio:.5f}")
+    if abs(ratio - 1) > 0.005:
+        sys.exit("they differ by more than 0.5 %")
+
+
+if __name__ == "__main__":
+    main()
