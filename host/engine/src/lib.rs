@@ -3,6 +3,7 @@
 //! the stored representation; all else, and every other device, runs on candle's tensors.
 
 mod attention;
+mod blocks;
 mod cache;
 mod calibration;
 mod device;

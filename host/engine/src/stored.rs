@@ -3,7 +3,7 @@
 //! One mechanism serves all formats: few rows of activations take a dot product per weight row straight on the blocks;
 //! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel.
 
-use crate::{EngineError, kernels};
+use crate::{EngineError, blocks, kernels};
 use aehost_formats::Encoding;
 use candle_core::quantized::GgmlType;
 use candle_core::quantized::k_quants::{
@@ -47,16 +47,17 @@ struct Typed<T> {
 
 /// Marks the plain number types, whose products run in float32.
 trait Element: GgmlType + 'static {
-    const PLAIN: bool;
+    const PLAIN: bool = false;
     /// The product with a row as it is stored, where that beats decoding the row first.
     fn dot(_row: &[Self], _x: &[f32]) -> Option<f32> {
         None
     }
+    /// The format, where this crate has a kernel of its own.
+    const BLOCKS: Option<Encoding> = None;
 }
-macro_rules! elements {
-    ($plain:expr; $($t:ty),*) => { $(impl Element for $t { const PLAIN: bool = $plain; })* };
+impl Element for bf16 {
+    const PLAIN: bool = true;
 }
-elements!(true; bf16);
 impl Element for f32 {
     const PLAIN: bool = true;
     fn dot(row: &[f32], x: &[f32]) -> Option<f32> {
@@ -69,7 +70,14 @@ impl Element for f16 {
         Some(kernels::dot_half(row, x))
     }
 }
-elements!(false; BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K);
+macro_rules! elements {
+    ($($t:ty => $blocks:expr),*) => { $(impl Element for $t { const BLOCKS: Option<Encoding> = $blocks; })* };
+}
+elements!(
+    BlockQ4_0 => Some(Encoding::Q4_0), BlockQ4_1 => Some(Encoding::Q4_1), BlockQ5_0 => Some(Encoding::Q5_0),
+    BlockQ5_1 => Some(Encoding::Q5_1), BlockQ8_0 => Some(Encoding::Q8_0),
+    BlockQ2K => None, BlockQ3K => None, BlockQ4K => None, BlockQ5K => None, BlockQ6K => None
+);
 
 /// Evaluates an expression with `$t` as the block type of an encoding.
 macro_rules! dispatch {
@@ -176,6 +184,15 @@ impl<T: Element> Blocks for Typed<T> {
                         });
                     }
                 });
+            });
+            return;
+        }
+        if let Some(encoding) = T::BLOCKS.filter(|e| blocks::runs(*e)) {
+            let activation = blocks::Activation::new(x);
+            let (raw, row_bytes) = (self.raw(), row_blocks * encoding.block_bytes());
+            out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
+                let from = i * task * row_bytes;
+                blocks::dot_rows(encoding, &raw[from..from + out.len() * row_bytes], &activation, out);
             });
             return;
         }
