@@ -5,6 +5,11 @@ use super::{Store, StoreError};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a lock may take to come free: a process that is just ending, or one that was just forked and has not yet
+/// become another program, holds it for a moment more.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Holds a study for this process; the system releases it however the process ends.
 #[derive(Debug)]
@@ -29,7 +34,14 @@ impl Store {
         };
         std::fs::create_dir_all(&folder).map_err(open)?;
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(open)?;
-        match file.try_lock() {
+        let begun = Instant::now();
+        let taken = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 30),
+                other => break other,
+            }
+        };
+        match taken {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
