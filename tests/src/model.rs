@@ -17,6 +17,9 @@ pub struct Sizes {
     pub feed_forward: usize,
 }
 
+/// Tokens of the vocabulary, the bytes first.
+const VOCABULARY: usize = 288;
+
 /// Elements of an attention head; half of the heads have keys and values of their own.
 pub const HEAD: usize = 32;
 
@@ -31,6 +34,13 @@ const CHAT: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.conten
 
 /// A model file in the making, to be damaged or saved.
 pub fn llama(sizes: Sizes) -> Writer<'static> {
+    let mut writer = without_tokenizer(sizes);
+    tokenizer(&mut writer);
+    writer
+}
+
+/// As [`llama`], without its tokenizer.
+pub fn without_tokenizer(sizes: Sizes) -> Writer<'static> {
     let Sizes { layers, hidden, feed_forward } = sizes;
     let mut writer = Writer::new();
     let number = |n: usize| n as u32;
@@ -45,7 +55,6 @@ pub fn llama(sizes: Sizes) -> Writer<'static> {
         .set("llama.attention.head_count_kv", number(hidden / HEAD / 2))
         .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
         .set("llama.rope.freq_base", 10_000f32);
-    let vocabulary = tokenizer(&mut writer);
     let mut random = StdRng::seed_from_u64(7);
     let mut matrix = |writer: &mut Writer<'static>, name: &str, rows: usize, columns: usize| {
         let scale = 1.7 / (columns as f32).sqrt();
@@ -58,7 +67,7 @@ pub fn llama(sizes: Sizes) -> Writer<'static> {
         let bytes: Vec<u8> = (0..hidden).flat_map(|_| 1f32.to_le_bytes()).collect();
         writer.tensor(name, &[hidden], Encoding::F32, bytes).unwrap();
     };
-    matrix(&mut writer, "token_embd.weight", vocabulary, hidden);
+    matrix(&mut writer, "token_embd.weight", VOCABULARY, hidden);
     norm(&mut writer, "output_norm.weight");
     for layer in 0..layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
@@ -75,15 +84,14 @@ pub fn llama(sizes: Sizes) -> Writer<'static> {
     writer
 }
 
-/// Every byte is a token; returns how many tokens there are.
-fn tokenizer(writer: &mut Writer<'static>) -> usize {
+/// Every byte is a token, followed by what marks the turns of a chat.
+fn tokenizer(writer: &mut Writer<'static>) {
     const CONTROL: i32 = 3;
     let mut tokens: Vec<String> = (0..=255).map(|byte| spelled(byte).to_string()).collect();
     let specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
     tokens.extend(specials.map(String::from));
-    let vocabulary = tokens.len().next_multiple_of(32);
-    tokens.extend((tokens.len()..vocabulary).map(|n| format!("<|unused-{n}|>")));
-    let kinds = (0..vocabulary).map(|id| if id < 256 { 1 } else { CONTROL }).collect();
+    tokens.extend((tokens.len()..VOCABULARY).map(|n| format!("<|unused-{n}|>")));
+    let kinds = (0..VOCABULARY).map(|id| if id < 256 { 1 } else { CONTROL }).collect();
     writer
         .set("tokenizer.ggml.model", "gpt2")
         .set("tokenizer.ggml.pre", "smollm")
@@ -93,7 +101,6 @@ fn tokenizer(writer: &mut Writer<'static>) -> usize {
         .set("tokenizer.ggml.bos_token_id", 256u32)
         .set("tokenizer.ggml.eos_token_id", 258u32)
         .set("tokenizer.chat_template", CHAT);
-    vocabulary
 }
 
 /// The character that byte-level vocabularies write for a byte (GPT-2's table).

@@ -1,7 +1,7 @@
 //! The worker as the study's loop and the strategy share it: the loop runs trials with it, and the strategy may ask it,
 //! between trials, whether a configuration is allowed.
 
-use aehost_common::Fault;
+use aehost_common::{Code, Fault};
 use aehost_plugins::Feasibility;
 use aehost_study::{Configuration, Job, Outcome, Progress, Runner, Space, Stop, Timings};
 use std::collections::BTreeMap;
@@ -22,12 +22,17 @@ impl<R: Runner> Shared<R> {
 }
 
 impl<R: Runner + Send + 'static> Shared<R> {
-    /// The strategy's question: the metrics that follow without running, or why the configuration is not allowed.
+    /// The strategy's question: the metrics that follow without running, or why the configuration is not allowed. A
+    /// plugin that fails is no reason to pass a configuration over in silence: the trial that it costs says what happened.
     pub fn feasibility(&self, space: Space) -> Arc<Feasibility> {
         let shared = Self(self.0.clone());
         Arc::new(move |configuration: &Configuration| {
             let configuration = space.complete(configuration).map_err(|e| Fault::not_applicable(e.to_string()))?;
-            Ok(shared.runner().predict(&configuration)?.into_iter().collect())
+            match shared.runner().predict(&configuration) {
+                Ok(known) => Ok(known.into_iter().collect()),
+                Err(fault) if fault.code == Code::NotApplicable => Err(fault),
+                Err(_) => Ok(Vec::new()),
+            }
         })
     }
 }
