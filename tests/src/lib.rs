@@ -101,9 +101,9 @@ impl Bed {
                 n % 3
             )
         };
-        bed.write("questions.jsonl", &(0..12).map(question).collect::<String>());
+        bed.write("questions.jsonl", (0..12).map(question).collect::<String>());
         let sentence = |n: usize| format!("Sentence {n} of a story in which little happens, and slowly.\n\n");
-        bed.write("text.txt", &(0..40).map(sentence).collect::<String>());
+        bed.write("text.txt", (0..40).map(sentence).collect::<String>());
         bed.study(&[]);
         copy_new(&compiled(), &bed.path("compiled"));
         bed
