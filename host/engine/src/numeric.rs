@@ -612,7 +612,7 @@ pub fn scatter_add(tensor: &Tensor, along: u32, indices: &Tensor, source: &Tenso
     add().map_err(fault)
 }
 
-/// Of a square matrix [n, n] -> [n].
+/// Of a square matrix `[n, n] -> [n]`.
 pub fn diagonal(tensor: &Tensor) -> Result<Tensor> {
     let n = match *tensor.dims() {
         [rows, columns] if rows == columns => rows,

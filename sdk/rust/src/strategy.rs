@@ -1,7 +1,7 @@
 //! Strategies: they propose configurations and learn from results.
 //!
 //! A strategy is a pure function of the problem and the sequence of asks and tells; the host logs both and replays them
-//! after a crash. Randomness comes from [`Random`](crate::Random) with the problem's seed, never from anywhere else.
+//! after a crash. Randomness comes from [`crate::Random`] with the problem's seed, never from anywhere else.
 
 use crate::bindings::imports::aehost::plugin::feasibility as host;
 use crate::bindings::strategy::exports::aehost::plugin::strategy as exports;

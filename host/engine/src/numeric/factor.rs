@@ -45,7 +45,7 @@ fn dense(matrix: MatRef<'_, f64>, like: &Tensor) -> Result<Tensor> {
     tensor(values, &[rows, columns], like)
 }
 
-/// Thin factors U [m, k], S [k] descending, V' [k, n], with k the smaller side, or `rank` where that is less.
+/// Thin factors `U [m, k]`, `S [k]` descending, `V' [k, n]`, with k the smaller side, or `rank` where that is less.
 pub fn svd(input: &Tensor, rank: Option<u32>) -> Result<(Tensor, Tensor, Tensor)> {
     let matrix = matrix("svd", input)?;
     let factors =
