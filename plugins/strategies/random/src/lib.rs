@@ -86,7 +86,9 @@ mod tests {
             true => Err(Error::not_applicable("no")),
             false => Ok(vec![]),
         };
-        let proposals = RandomSearch::start(testing::mixed_problem(1)).unwrap().ask(20, &refuse).unwrap();
+        let mut problem = testing::mixed_problem(1);
+        problem.constraints = vec![Constraint { metric: "memory.weights_bytes".into(), at_most: true, bound: 1.0 }];
+        let proposals = RandomSearch::start(problem).unwrap().ask(20, &refuse).unwrap();
         assert!(proposals.iter().flat_map(|p| &p.configuration).all(|c| c.technique != "prune"));
         assert_eq!(proposals.len(), 20);
     }
