@@ -1,5 +1,5 @@
 //! The host's side: a worker process that is started, spoken to, given up on when it takes too long, and started again
-//! when it died.
+//! when it died or has run its trial.
 
 use crate::frame;
 use crate::protocol::{Reply, Request};
@@ -267,7 +267,11 @@ impl Runner for Supervisor {
         let reply = self.ask(&Request::Run(Box::new(job.clone())), self.setup.trial_seconds, stop, &mut watch);
         let lost = || Timings(BTreeMap::from([("apply.lost".to_owned(), start.elapsed().as_secs_f64())]));
         match reply {
-            Ok(Reply::Done { outcome, timings }) => (*outcome, timings),
+            Ok(Reply::Done { outcome, timings }) => {
+                // Evaluating leaves memory behind that the next trial's peak would count: each trial has its own process.
+                self.worker = None;
+                (*outcome, timings)
+            }
             Ok(Reply::Failed(fault)) => (Outcome::from_fault(fault), lost()),
             Ok(_) => {
                 (Outcome::Crashed { message: "the worker gave another answer than it was asked for".into() }, lost())
