@@ -202,7 +202,7 @@ impl Workbench {
         }
     }
 
-    /// The variant that a configuration makes. Configurations with a common beginning share its work.
+    /// The variant that a configuration makes. Configurations with a common beginning share work while this process lives.
     pub fn variant(&mut self, configuration: &Configuration) -> Result<Variant, Fault> {
         let choices = &configuration.0;
         let start = (1..=choices.len()).rev().find(|n| self.variants.contains_key(&key(&choices[..*n]))).unwrap_or(0);
