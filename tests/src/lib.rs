@@ -105,6 +105,7 @@ impl Bed {
         let sentence = |n: usize| format!("Sentence {n} of a story in which little happens, and slowly.\n\n");
         bed.write("text.txt", (0..40).map(sentence).collect::<String>());
         bed.study(&[]);
+        std::fs::create_dir(bed.path("run")).unwrap();
         copy_new(&compiled(), &bed.path("compiled"));
         bed
     }
@@ -133,6 +134,9 @@ impl Bed {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(words).current_dir(self.folder.path()).env("AEHOST_HOME", self.folder.path());
+        // A lease of its own: tests run side by side, and the lease is not handed round in turn, so that the studies of
+        // others could keep this one waiting for as long as they last.
+        command.env("XDG_RUNTIME_DIR", self.path("run"));
         command.env_remove("RUST_BACKTRACE").env("COLUMNS", "100").stdin(Stdio::null());
         command
     }
