@@ -27,6 +27,9 @@ pub enum EngineError {
     /// Numbers that are no longer numbers.
     #[error("{0}")]
     Diverged(String),
+    /// A weight that cannot be kept on disk, or read from there.
+    #[error("{0}")]
+    Disk(String),
     /// An error of the tensor library.
     #[error("{0}")]
     Tensor(String),
@@ -52,7 +55,7 @@ impl From<EngineError> for Fault {
             EngineError::Unsupported(_) => Code::Unsupported,
             EngineError::OutOfMemory(_) => Code::OutOfMemory,
             EngineError::Diverged(_) => Code::Diverged,
-            EngineError::Tensor(_) => Code::Internal,
+            EngineError::Disk(_) | EngineError::Tensor(_) => Code::Internal,
         };
         Fault::new(code, error.to_string())
     }

@@ -2,9 +2,10 @@
 
 use crate::EngineError;
 use aehost_common::Setting;
+use serde::{Deserialize, Serialize};
 
 /// Threads and step sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Threads of the engine; none leaves the study's choice.
     pub threads: Option<usize>,

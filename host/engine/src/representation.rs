@@ -94,6 +94,14 @@ impl Representation {
         }
     }
 
+    /// The representation with this encoding, where the engine runs it.
+    pub fn of(encoding: Encoding) -> Option<Self> {
+        let dense = [FloatType::F32, FloatType::F16, FloatType::BF16].into_iter().find(|t| t.encoding() == encoding);
+        dense
+            .map(Representation::Dense)
+            .or_else(|| BLOCKED.contains(&encoding).then_some(Representation::Blocked(encoding)))
+    }
+
     /// The contract's kind.
     pub fn kind(self) -> &'static str {
         match self {

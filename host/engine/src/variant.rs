@@ -53,6 +53,11 @@ impl Variant {
         }
     }
 
+    /// Another variant of the same checkpoint, which shares weights in memory with this one.
+    pub(crate) fn with(&self, graph: Graph, policy: Policy, weights: BTreeMap<String, Weight>) -> Self {
+        Self { graph, policy, weights, ..self.clone() }
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -7,13 +7,15 @@ use aehost_common::{Setting, Value};
 use aehost_formats::Checkpoint;
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
 /// A tensor of the checkpoint and steps on it, in order: rows (integers: start, count), transpose (flag), reshape
 /// (integers), permute (integers: axes).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BoundTensor {
     /// Its name in the checkpoint.
     pub tensor: String,
@@ -34,6 +36,8 @@ enum Content {
         from: Weight,
         importance: Option<Vec<f32>>,
     },
+    /// Bytes in a file, which is read each time: a model that runs keeps them in memory once.
+    OnShelf(PathBuf),
 }
 
 /// One weight of a variant.
@@ -159,6 +163,30 @@ impl Weight {
         Ok(Self { shape: self.shape.clone(), form, key, content: Arc::new(content) })
     }
 
+    /// Tensors of the checkpoint, as [`Weight::sources`] told of another weight with this key.
+    pub fn of_checkpoint(
+        shape: Vec<usize>,
+        form: Representation,
+        key: String,
+        sources: Vec<BoundTensor>,
+        join: String,
+    ) -> Self {
+        Self { shape, form, key, content: Arc::new(Content::Checkpoint { sources, join }) }
+    }
+
+    /// Encoded bytes in a file.
+    pub fn on_shelf(shape: Vec<usize>, form: Representation, file: PathBuf, key: String) -> Self {
+        Self { shape, form, key, content: Arc::new(Content::OnShelf(file)) }
+    }
+
+    /// The tensors of the checkpoint that it is bound to, and how they are joined; none where it is more than that.
+    pub fn sources(&self) -> Option<(&[BoundTensor], &str)> {
+        match self.content.as_ref() {
+            Content::Checkpoint { sources, join } => Some((sources, join)),
+            _ => None,
+        }
+    }
+
     /// Bytes in memory.
     pub fn size(&self) -> u64 {
         self.form.bytes(&self.shape).unwrap_or(0)
@@ -194,6 +222,7 @@ impl Weight {
         let encoding = self.form.encoding();
         match self.content.as_ref() {
             Content::Bytes(bytes) => Stored::from_bytes(encoding, bytes, rows, columns),
+            Content::OnShelf(file) => Stored::from_bytes(encoding, &crate::shelf::read(file)?, rows, columns),
             Content::Recoded { from, importance: Some(importance) } => {
                 Stored::from_floats_weighted(encoding, &from.floats(checkpoint)?, rows, columns, importance)
             }
