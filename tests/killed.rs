@@ -1,5 +1,5 @@
-//! A study whose host or worker is killed, without warning and at any moment, goes on as if nothing had happened: what was
-//! finished stays as it is, and the strategy goes on where it was.
+//! A study whose host or one of whose workers is killed, without warning and at any moment, goes on as if nothing had
+//! happened: what was finished stays as it is, the strategy goes on where it was, and nothing is left lying about.
 //!
 //! Random search proposes by its seed alone, so its proposals are compared with those of a study that nobody disturbed.
 //! NSGA-II also learns from latencies, which differ from run to run; for it, what was logged before a kill must be the
@@ -9,6 +9,7 @@
 
 use aehost_tests::Bed;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use std::process::Child;
@@ -81,10 +82,13 @@ struct Tormentor {
     left: u32,
     of_hosts: u32,
     of_workers: u32,
+    /// Kills of a worker beside another.
+    of_one_of_two: u32,
 }
 
 impl Tormentor {
-    /// Waits for a moment and then kills the host, or its worker. False when the host ended before.
+    /// Waits for a moment and then kills the host, or one of its workers: that which prepares trials or that which measures
+    /// one, as it comes. False when the host ended before.
     fn strike(&mut self, host: &mut Child) -> bool {
         let moment = Instant::now() + Duration::from_millis(self.random.random_range(20..800));
         while Instant::now() < moment {
@@ -95,10 +99,12 @@ impl Tormentor {
         }
         let workers = children(host.id());
         if self.random.random()
-            && let [worker] = workers[..]
+            && let Some(worker) = workers.choose(&mut self.random)
         {
-            kill(worker);
+            assert!(workers.len() <= 2, "one prepares and one measures, but there are {}", workers.len());
+            kill(*worker);
             self.of_workers += 1;
+            self.of_one_of_two += u32::from(workers.len() == 2);
         } else {
             kill(host.id());
             host.wait().unwrap();
@@ -157,7 +163,8 @@ fn a_study_survives_kills_of_host_and_worker_at_any_moment() {
     let calm = Stored::of(&bed, "calm");
     assert_eq!(numbers(&calm.trials), (0..TRIALS as u64).collect::<Vec<_>>());
 
-    let mut tormentor = Tormentor { random: StdRng::seed_from_u64(2), left: KILLS, of_hosts: 0, of_workers: 0 };
+    let random = StdRng::seed_from_u64(2);
+    let mut tormentor = Tormentor { random, left: KILLS, of_hosts: 0, of_workers: 0, of_one_of_two: 0 };
     let mut studies = 0;
     while tormentor.left > 0 {
         let strategy = ["random", "nsga2"][studies % 2];
@@ -176,7 +183,11 @@ fn a_study_survives_kills_of_host_and_worker_at_any_moment() {
             assert_eq!(proposed[..common], expected[..common]);
         }
     }
-    let Tormentor { of_hosts, of_workers, .. } = tormentor;
-    println!("{of_hosts} kills of hosts and {of_workers} of workers in {studies} studies");
-    assert!(of_hosts >= 5 && of_workers >= 5, "the seed draws both");
+    let Tormentor { of_hosts, of_workers, of_one_of_two, .. } = tormentor;
+    println!(
+        "{of_hosts} kills of hosts, {of_workers} of workers, {of_one_of_two} beside another, in {studies} studies"
+    );
+    assert!(of_hosts >= 5 && of_workers >= 5 && of_one_of_two >= 2, "the seed draws them all");
+    let left = std::fs::read_dir(bed.path("variants")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["guard.lock"], "the weights of studies that ended are gone");
 }

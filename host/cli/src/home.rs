@@ -24,6 +24,11 @@ impl StoreArguments {
     }
 }
 
+/// Where studies at work keep the weights that their trials share.
+pub fn variants() -> PathBuf {
+    aehost_plugins::installed_folder().with_file_name("variants")
+}
+
 /// Where the report of a study is written, `html` or `svg`, beside its store.
 pub fn report(store: &Path, study: &str, extension: &str) -> PathBuf {
     store.with_extension("reports").join(format!("{study}.{extension}"))

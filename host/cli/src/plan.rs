@@ -2,8 +2,8 @@
 //! flags, or from the record of a stored study; it makes the worker's setup and, with what the worker found, the record.
 
 use crate::ending::{fault, usage};
-use crate::fetch;
 use crate::output::Output;
+use crate::{fetch, home};
 use aehost_common::{Parameter, PluginKind, Setting, Settings, Value};
 use aehost_engine::FloatType;
 use aehost_hub::Kind;
@@ -129,6 +129,7 @@ impl Plan {
             model_path,
             plugin_dirs,
             plugin_cache: options.cache.clone(),
+            variants: Some(home::variants()),
             granted: options.granted.clone(),
             device: self.device.clone(),
             threads: self.threads as usize,

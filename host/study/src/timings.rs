@@ -14,6 +14,13 @@ impl Timings {
         *self.0.entry(phase.to_owned()).or_insert(0.0) += seconds;
     }
 
+    /// Adds another account to this one.
+    pub fn add_all(&mut self, other: &Timings) {
+        for (phase, seconds) in &other.0 {
+            self.add(phase, *seconds);
+        }
+    }
+
     /// Seconds of all phases.
     pub fn total(&self) -> f64 {
         self.0.values().sum()
@@ -45,9 +52,7 @@ impl TimingsSummary {
     /// Adds the trials up.
     pub fn of(trials: &[Trial]) -> Self {
         let mut sum = Timings::default();
-        for (phase, seconds) in trials.iter().flat_map(|t| &t.timings.0) {
-            sum.add(phase, *seconds);
-        }
+        trials.iter().for_each(|trial| sum.add_all(&trial.timings));
         let total_seconds = sum.total();
         let overhead = if total_seconds > 0.0 { 1.0 - sum.productive() / total_seconds } else { 0.0 };
         Self { seconds: sum.0, total_seconds, overhead }

@@ -45,7 +45,7 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     let (mut load, mut ttft, mut tpot, mut peak) = (vec![], vec![], vec![], vec![]);
     for repeat in 0..=plan.repeat {
         let start = Instant::now();
-        let model = workbench.load(variant)?;
+        let model = workbench.rig.load(variant)?;
         let loaded = start.elapsed().as_secs_f64() * 1e3;
         let work =
             Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);

@@ -1,11 +1,15 @@
-//! One trial: apply a configuration, measure it, evaluate it. The [`Workbench`] does this in its own process; the
-//! [`Supervisor`] keeps a workbench in a child process, speaks to it in frames, and restarts it when it dies, so that
-//! nothing a configuration does can cost more than its own trial.
+//! One trial: apply a configuration, measure it, evaluate it. A [`Workbench`] applies configurations, which share what they
+//! have in common. The [`Supervisor`] keeps one in a child process for the whole of a study, and measures each variant that
+//! it makes in another process that did nothing else; it speaks to both in frames, and starts them again when they die, so
+//! that nothing a configuration does can cost more than its own trial.
 
 mod bench;
+mod folder;
 mod frame;
 mod measure;
+mod process;
 mod protocol;
+mod rig;
 mod serve;
 mod setup;
 mod supervisor;

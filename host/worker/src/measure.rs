@@ -1,8 +1,8 @@
 //! A trial's latency, memory and energy on the device, while nothing else of aehost runs on it.
 
-use crate::workbench::{Stopwatch, Workbench};
+use crate::rig::{Rig, Stopwatch, Subject};
 use aehost_common::{Direction, Fault};
-use aehost_engine::{Cache, EngineError, LanguageModel, Model, Rows, Sequence, Variant};
+use aehost_engine::{Cache, EngineError, LanguageModel, Model, Rows, Sequence};
 use aehost_meter::energy::Windows;
 use aehost_meter::latency::{self, LatencyError, Plan, Workload};
 use aehost_meter::{DeviceLease, Energy, EnergyMeter, PeakMemory, PowerModel, Reading, Summary};
@@ -120,12 +120,12 @@ fn engine_fault(error: LatencyError<EngineError>) -> Fault {
     }
 }
 
-impl Workbench {
+impl Rig {
     /// Latency, memory and energy of a loaded model in the study's scenario.
-    pub(crate) fn measure(
+    pub fn measure(
         &self,
         model: &LanguageModel,
-        variant: &Variant,
+        subject: &Subject<'_>,
         watch: &mut Stopwatch,
         say: &dyn Fn(&str, &str),
     ) -> Result<Measurements, Fault> {
@@ -144,7 +144,7 @@ impl Workbench {
         let mut result = Measurements::default();
         let mut work = Scenario::new(
             model.model(),
-            &self.text,
+            subject.text,
             scenario.prompt_tokens as usize,
             scenario.output_tokens as usize,
             scenario.batch as usize,
@@ -167,7 +167,7 @@ impl Workbench {
             "throughput.prefill_tokens_per_s",
             summarised(latency.prefill_tokens_per_s, "tokens/s", Direction::Maximize),
         );
-        for (name, value) in self.predict_variant(variant) {
+        for (name, value) in self.predict(subject.variant) {
             put(&name, counted(value, "bytes"));
         }
         let single = "one token was generated: there is no decoding to time";

@@ -1,11 +1,12 @@
-//! The worker's side: one workbench, one request at a time, on standard input and output.
+//! The worker's side: one workbench or one rig, one request at a time, on standard input and output.
 
 use crate::frame;
 use crate::protocol::{Reply, Request};
+use crate::rig::{Found, Rig};
 use crate::workbench::Workbench;
 use aehost_common::Fault;
 use aehost_plugins::{Event, Level};
-use aehost_study::Progress;
+use aehost_study::{Outcome, Progress, Timings};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -50,29 +51,65 @@ fn answer_all() -> io::Result<()> {
         // A host that is gone is noticed at the next reply.
         move |p: Progress| _ = send(&Reply::Progress(p))
     };
-    let mut workbench: Option<Workbench> = None;
+    let mut role = None;
     while let Some(request) = frame::read::<Request>(&mut requests)? {
-        let reply = match (request, &mut workbench) {
-            (Request::Open(setup), slot) => {
-                let opened = Workbench::open(&setup, Some(observer(progress.clone())));
-                match opened.and_then(|bench| bench.describe().map(|d| (bench, d))) {
-                    Ok((bench, description)) => {
-                        *slot = Some(bench);
-                        Reply::Opened(Box::new(description))
-                    }
-                    Err(fault) => Reply::Failed(fault),
-                }
-            }
-            (_, None) => Reply::Failed(Fault::internal("the worker was asked to work before it was set up")),
-            (Request::Predict(configuration), Some(bench)) => Reply::Predicted(bench.predict(&configuration)),
-            (Request::Run(job), Some(bench)) => {
-                let (outcome, timings) = bench.run(&job.configuration, &job.items, &progress);
-                Reply::Done { outcome: Box::new(outcome), timings }
-            }
-        };
-        send(&reply)?;
+        send(&answer(&mut role, request, &progress))?;
     }
     Ok(())
+}
+
+/// What a worker has become.
+enum Role {
+    /// It prepares trials.
+    Workbench(Box<Workbench>),
+    /// It measures one.
+    Rig(Box<Rig>),
+}
+
+fn answer(
+    role: &mut Option<Role>,
+    request: Request,
+    progress: &(impl Fn(Progress) + Clone + Send + Sync + 'static),
+) -> Reply {
+    match (request, role) {
+        (Request::Open { setup, shelf }, role) => {
+            let opened = Workbench::open(&setup, Some(observer(progress.clone())));
+            match opened.and_then(|bench| bench.describe().map(|d| (bench, d))) {
+                Ok((mut bench, description)) => {
+                    if let Some(folder) = shelf {
+                        bench.keep_in(&folder);
+                    }
+                    *role = Some(Role::Workbench(Box::new(bench)));
+                    Reply::Opened(Box::new(description))
+                }
+                Err(fault) => Reply::Failed(fault),
+            }
+        }
+        (Request::OpenRig(setup), role) => {
+            let found = Found::open(&setup, Some(observer(progress.clone())));
+            match found.and_then(|found| Rig::new(&setup, found)) {
+                Ok(rig) => {
+                    *role = Some(Role::Rig(Box::new(rig)));
+                    Reply::Ready
+                }
+                Err(fault) => Reply::Failed(fault),
+            }
+        }
+        (Request::Predict(configuration), Some(Role::Workbench(bench))) => {
+            Reply::Predicted(bench.predict(&configuration))
+        }
+        (Request::Prepare(configuration), Some(Role::Workbench(bench))) => {
+            let (prepared, timings) = bench.prepare(&configuration, progress);
+            Reply::Prepared { prepared, timings }
+        }
+        (Request::Run(job), Some(Role::Workbench(bench))) => done(bench.run(&job.configuration, &job.items, progress)),
+        (Request::Measure { trial, items }, Some(Role::Rig(rig))) => done(rig.run_saved(&trial, &items, progress)),
+        _ => Reply::Failed(Fault::internal("the worker was asked for what it was not set up for")),
+    }
+}
+
+fn done((outcome, timings): (Outcome, Timings)) -> Reply {
+    Reply::Done { outcome: Box::new(outcome), timings }
 }
 
 fn observer(progress: impl Fn(Progress) + Send + Sync + 'static) -> aehost_plugins::Observer {

@@ -6,7 +6,7 @@ use aehost_study::{EvaluatorUse, PluginRecord, Scenario, TechniqueSpace};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// All that a workbench needs; the first frame to a worker.
+/// All that a workbench needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
     /// A .gguf file, or a folder with config.json and safetensors.
@@ -15,6 +15,9 @@ pub struct Setup {
     pub plugin_dirs: Vec<PathBuf>,
     /// Where compiled plugins are kept; nowhere when none.
     pub plugin_cache: Option<PathBuf>,
+    /// Where a supervisor has a folder of its own for the weights that its trials share; without one, each trial encodes
+    /// them again.
+    pub variants: Option<PathBuf>,
     /// Permissions that the user granted beyond the contract's own interfaces.
     pub granted: Vec<String>,
     /// cpu or cuda:N.

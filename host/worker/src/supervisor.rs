@@ -1,187 +1,56 @@
-//! The host's side: a worker process that is started, spoken to, given up on when it takes too long, and started again
-//! when it died or has run its trial.
+//! The host's side: a worker process that prepares trials for the whole of a study, and one after another that measures
+//! what was prepared and ends. Whatever becomes of them is the outcome of the trial at work.
 
-use crate::frame;
-use crate::protocol::{Reply, Request};
+use crate::folder::OwnFolder;
+use crate::process::{NoReply, Wait, Worker};
+use crate::protocol::{Prepared, Reply, Request};
 use crate::setup::{Description, Setup};
 use aehost_common::{Code, Fault};
 use aehost_study::{Configuration, Job, Outcome, Progress, Runner, Stop, Timings};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often a waiting host looks whether it was asked to stop.
-const POLL: Duration = Duration::from_millis(50);
-/// Lines of the worker's own words that are kept for the error message.
-const LAST_WORDS: usize = 8;
 /// Opening a model, and predicting, may take this long.
-const SETUP_SECONDS: f64 = 600.0;
+const SETUP: Duration = Duration::from_secs(600);
 
-/// A worker process and how to start another.
+/// The workers of a study and how to start others.
 pub struct Supervisor {
     executable: PathBuf,
     setup: Setup,
     description: Description,
-    worker: Option<Worker>,
+    /// Gone once it gave no reply; the next request starts another.
+    preparing: Option<Worker>,
     /// What was predicted; a pure function of the configuration.
     predictions: HashMap<String, Result<BTreeMap<String, f64>, Fault>>,
     predicting: Duration,
-}
-
-struct Worker {
-    child: Child,
-    requests: ChildStdin,
-    replies: Receiver<std::io::Result<Reply>>,
-    last_words: Arc<Mutex<VecDeque<String>>>,
-    kills_before: Option<u64>,
-}
-
-/// Why there was no reply.
-enum NoReply {
-    Stopped,
-    Timeout,
-    Died { message: String, out_of_memory: bool },
-}
-
-impl Worker {
-    fn start(executable: &Path) -> Result<Self, Fault> {
-        let mut command = Command::new(executable);
-        command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C in the terminal is the host's to handle.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command
-            .spawn()
-            .map_err(|e| Fault::internal(format!("the worker {} cannot be started: {e}", executable.display())))?;
-        let requests = child.stdin.take().expect("standard input is piped");
-        let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        let stderr = BufReader::new(child.stderr.take().expect("standard error is piped"));
-        let (sender, replies) = channel();
-        std::thread::spawn(move || {
-            loop {
-                let reply = match frame::read::<Reply>(&mut stdout) {
-                    Ok(Some(reply)) => Ok(reply),
-                    Ok(None) => break,
-                    Err(e) => Err(e),
-                };
-                let failed = reply.is_err();
-                if sender.send(reply).is_err() || failed {
-                    break;
-                }
-            }
-        });
-        let last_words: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        let words = last_words.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut words = words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if words.len() == LAST_WORDS {
-                    words.pop_front();
-                }
-                words.push_back(line);
-            }
-        });
-        Ok(Self { child, requests, replies, last_words, kills_before: out_of_memory_kills() })
-    }
-
-    fn ask(
-        &mut self,
-        request: &Request,
-        seconds: f64,
-        stop: &Stop,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Reply, NoReply> {
-        if frame::write(&mut self.requests, request).is_err() {
-            return Err(self.death());
-        }
-        let deadline = Instant::now() + Duration::from_secs_f64(seconds);
-        loop {
-            match self.replies.recv_timeout(POLL) {
-                Ok(Ok(Reply::Progress(p))) => progress(p),
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(e)) => {
-                    self.kill();
-                    return Err(NoReply::Died {
-                        message: format!("its answer cannot be read: {e}"),
-                        out_of_memory: false,
-                    });
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(self.death()),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            if stop.is_set() {
-                self.kill();
-                return Err(NoReply::Stopped);
-            }
-            if Instant::now() >= deadline {
-                self.kill();
-                return Err(NoReply::Timeout);
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-
-    fn death(&mut self) -> NoReply {
-        let status = self.child.wait();
-        // The reader of its words may be a moment behind.
-        std::thread::sleep(Duration::from_millis(20));
-        let words = self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let allocation = words.iter().any(|w| w.contains("memory allocation of"));
-        let killed = out_of_memory_kills().zip(self.kills_before).is_some_and(|(now, before)| now > before);
-        let mut message = match &status {
-            Ok(status) => told(status),
-            Err(e) => format!("its end cannot be learned: {e}"),
-        };
-        if !words.is_empty() {
-            message = format!("{message}; its last words: {}", words.join(" | "));
-        }
-        NoReply::Died { message, out_of_memory: allocation || killed }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn told(status: &ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(status) {
-        return format!("it was ended by signal {signal}");
-    }
-    match status.code() {
-        Some(code) => format!("it ended with code {code}"),
-        None => "it ended".to_owned(),
-    }
-}
-
-/// How many processes the kernel has killed for memory in this control group, where it tells.
-fn out_of_memory_kills() -> Option<u64> {
-    let events = std::fs::read_to_string("/sys/fs/cgroup/memory.events").ok()?;
-    events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    /// Where the weights lie that trials share. Dropped last, after the processes that use it.
+    folder: Option<OwnFolder>,
 }
 
 impl Supervisor {
     /// Starts a worker of this executable (its subcommand `worker`) and sets it up.
     pub fn start(executable: &Path, setup: Setup) -> Result<Self, Fault> {
-        let (worker, description) = open(executable, &setup, &Stop::default())?;
+        // Without a folder trials cost more; the worker says so in each.
+        let folder = setup.variants.as_deref().and_then(|parent| OwnFolder::new(parent).ok());
+        let (worker, description) =
+            open(executable, &setup, folder.as_ref(), &Stop::default()).map_err(|reply| match reply {
+                NoReply::Failed(fault) => fault,
+                NoReply::Stopped => Fault::new(Code::Cancelled, "stopped while a worker was being set up"),
+                NoReply::Timeout => Fault::internal(format!("the worker was not ready after {} s", SETUP.as_secs())),
+                NoReply::Died { message, out_of_memory } => {
+                    let code = if out_of_memory { Code::OutOfMemory } else { Code::Internal };
+                    Fault::new(code, format!("the worker died while it was set up: {message}"))
+                }
+            })?;
         Ok(Self {
             executable: executable.to_owned(),
             setup,
             description,
-            worker: Some(worker),
+            preparing: Some(worker),
             predictions: HashMap::new(),
             predicting: Duration::ZERO,
+            folder,
         })
     }
 
@@ -190,46 +59,78 @@ impl Supervisor {
         &self.description
     }
 
-    /// The process at work, if one is alive.
-    pub fn worker_id(&self) -> Option<u32> {
-        self.worker.as_ref().map(|w| w.child.id())
-    }
-
-    /// Asks the worker, starting one where there is none; a worker that gave no reply is gone afterwards.
-    fn ask(
+    /// Asks the worker that prepares, starting one where there is none. One that died since it was last asked took nothing
+    /// with it that would be missed.
+    fn ask<T>(
         &mut self,
         request: &Request,
-        seconds: f64,
-        stop: &Stop,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Reply, NoReply> {
-        let mut worker = match self.worker.take() {
+        wait: &mut Wait<'_>,
+        pick: impl FnOnce(Reply) -> Option<T>,
+    ) -> Result<T, NoReply> {
+        let mut worker = match self.preparing.take().and_then(Worker::if_alive) {
             Some(worker) => worker,
-            None => {
-                let (worker, _) = open(&self.executable, &self.setup, stop)
-                    .map_err(|f| NoReply::Died { message: f.full(), out_of_memory: f.code == Code::OutOfMemory })?;
-                worker
+            None => open(&self.executable, &self.setup, self.folder.as_ref(), wait.stop)?.0,
+        };
+        let reply = worker.ask(request, wait, pick);
+        if matches!(reply, Ok(_) | Err(NoReply::Failed(_))) {
+            self.preparing = Some(worker);
+        }
+        reply
+    }
+
+    fn trial(&mut self, job: &Job, wait: &mut Wait<'_>, timings: &mut Timings) -> Result<Outcome, NoReply> {
+        // It opens the model while the other applies techniques: nothing is measured meanwhile.
+        let mut measuring = Worker::start(&self.executable)?;
+        measuring.send(&Request::OpenRig(Box::new(self.setup.clone())))?;
+        let prepare = Request::Prepare(job.configuration.clone());
+        let (prepared, spent) = self.ask(&prepare, wait, |reply| match reply {
+            Reply::Prepared { prepared, timings } => Some((prepared, timings)),
+            _ => None,
+        })?;
+        timings.add_all(&spent);
+        let done = |reply| match reply {
+            Reply::Done { outcome, timings } => Some((*outcome, timings)),
+            _ => None,
+        };
+        let (outcome, spent) = match prepared {
+            Err(fault) => return Ok(Outcome::from_fault(fault)),
+            Ok(Prepared::Kept(trial)) => {
+                measuring.receive(wait, |reply| matches!(reply, Reply::Ready).then_some(()))?;
+                measuring.ask(&Request::Measure { trial, items: job.items.clone() }, wait, done)?
+            }
+            Ok(Prepared::NotKept(why)) => {
+                drop(measuring);
+                let (mut outcome, spent) = self.ask(&Request::Run(Box::new(job.clone())), wait, done)?;
+                // Its successor starts afresh, as what it leaves behind must not count for the next trial as well.
+                self.preparing = None;
+                if let Outcome::Ok { measurements } = &mut outcome {
+                    measurements.warnings.push(format!(
+                        "measured in the process that applied the techniques, whose peak memory may be higher: {why}"
+                    ));
+                }
+                (outcome, spent)
             }
         };
-        let reply = worker.ask(request, seconds, stop, progress)?;
-        self.worker = Some(worker);
-        Ok(reply)
+        timings.add_all(&spent);
+        Ok(outcome)
     }
 }
 
-fn open(executable: &Path, setup: &Setup, stop: &Stop) -> Result<(Worker, Description), Fault> {
+fn open(
+    executable: &Path,
+    setup: &Setup,
+    folder: Option<&OwnFolder>,
+    stop: &Stop,
+) -> Result<(Worker, Description), NoReply> {
     let mut worker = Worker::start(executable)?;
-    match worker.ask(&Request::Open(Box::new(setup.clone())), SETUP_SECONDS, stop, &mut |_| {}) {
-        Ok(Reply::Opened(description)) => Ok((worker, *description)),
-        Ok(Reply::Failed(fault)) => Err(fault),
-        Ok(_) => Err(Fault::internal("the worker gave another answer than it was asked for")),
-        Err(NoReply::Stopped) => Err(Fault::new(Code::Cancelled, "stopped while a worker was being set up")),
-        Err(NoReply::Timeout) => Err(Fault::internal(format!("the worker was not ready after {SETUP_SECONDS} s"))),
-        Err(NoReply::Died { message, out_of_memory }) => {
-            let code = if out_of_memory { Code::OutOfMemory } else { Code::Internal };
-            Err(Fault::new(code, format!("the worker died while it was set up: {message}")))
-        }
-    }
+    let shelf = folder.map(|folder| folder.path().to_owned());
+    let request = Request::Open { setup: Box::new(setup.clone()), shelf };
+    let mut wait = Wait { deadline: Instant::now() + SETUP, stop, progress: &mut |_| {} };
+    let description = worker.ask(&request, &mut wait, |reply| match reply {
+        Reply::Opened(description) => Some(*description),
+        _ => None,
+    })?;
+    Ok((worker, description))
 }
 
 impl Runner for Supervisor {
@@ -240,12 +141,24 @@ impl Runner for Supervisor {
         }
         let request = Request::Predict(configuration.clone());
         let start = Instant::now();
-        let reply = self.ask(&request, SETUP_SECONDS, &Stop::default(), &mut |_| {});
+        let mut ask = || {
+            let stop = Stop::default();
+            let mut wait = Wait { deadline: Instant::now() + SETUP, stop: &stop, progress: &mut |_| {} };
+            self.ask(&request, &mut wait, |reply| match reply {
+                Reply::Predicted(predicted) => Some(predicted),
+                _ => None,
+            })
+        };
+        // The strategy hears the answer, and hears it again when the study is resumed: a worker that was killed by chance
+        // must not change it.
+        let reply = match ask() {
+            Err(NoReply::Died { .. }) => ask(),
+            reply => reply,
+        };
         self.predicting += start.elapsed();
         let predicted = match reply {
-            Ok(Reply::Predicted(predicted)) => predicted,
-            Ok(Reply::Failed(fault)) => Err(fault),
-            Ok(_) => Err(Fault::internal("the worker gave another answer than it was asked for")),
+            Ok(predicted) => predicted,
+            Err(NoReply::Failed(fault)) => Err(fault),
             // What killed the worker now may not do so in the trial itself, which has typed outcomes for it.
             Err(_) => return Ok(BTreeMap::new()),
         };
@@ -264,29 +177,26 @@ impl Runner for Supervisor {
             doing.clone_from(&p.what);
             progress(p);
         };
-        let reply = self.ask(&Request::Run(Box::new(job.clone())), self.setup.trial_seconds, stop, &mut watch);
-        let lost = || Timings(BTreeMap::from([("apply.lost".to_owned(), start.elapsed().as_secs_f64())]));
-        match reply {
-            Ok(Reply::Done { outcome, timings }) => {
-                // Evaluating leaves memory behind that the next trial's peak would count: each trial has its own process.
-                self.worker = None;
-                (*outcome, timings)
+        let deadline = start + Duration::from_secs_f64(self.setup.trial_seconds);
+        let mut timings = Timings::default();
+        let outcome = self.trial(job, &mut Wait { deadline, stop, progress: &mut watch }, &mut timings);
+        let outcome = outcome.unwrap_or_else(|reply| {
+            timings.add("apply.lost", (start.elapsed().as_secs_f64() - timings.total()).max(0.0));
+            match reply {
+                NoReply::Failed(fault) => Outcome::from_fault(fault),
+                NoReply::Stopped => Outcome::Crashed { message: "stopped by the user".into() },
+                NoReply::Timeout => {
+                    let message = format!("not done after {:.0} s; it was {doing}", self.setup.trial_seconds);
+                    Outcome::Timeout { message }
+                }
+                NoReply::Died { message, out_of_memory: true } => {
+                    Outcome::OutOfMemory { message: format!("while {doing}: {message}") }
+                }
+                NoReply::Died { message, .. } => {
+                    Outcome::Crashed { message: format!("the worker died while {doing}: {message}") }
+                }
             }
-            Ok(Reply::Failed(fault)) => (Outcome::from_fault(fault), lost()),
-            Ok(_) => {
-                (Outcome::Crashed { message: "the worker gave another answer than it was asked for".into() }, lost())
-            }
-            Err(NoReply::Stopped) => (Outcome::Crashed { message: "stopped by the user".into() }, lost()),
-            Err(NoReply::Timeout) => {
-                let message = format!("not done after {:.0} s; it was {doing}", self.setup.trial_seconds);
-                (Outcome::Timeout { message }, lost())
-            }
-            Err(NoReply::Died { message, out_of_memory: true }) => {
-                (Outcome::OutOfMemory { message: format!("while {doing}: {message}") }, lost())
-            }
-            Err(NoReply::Died { message, .. }) => {
-                (Outcome::Crashed { message: format!("the worker died while {doing}: {message}") }, lost())
-            }
-        }
+        });
+        (outcome, timings)
     }
 }

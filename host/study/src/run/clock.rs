@@ -35,9 +35,7 @@ impl Clock {
 
     /// Adds the worker's own account of a run that took `seconds`; the rest of it was waiting.
     pub fn add_run(&mut self, seconds: f64, worker: &Timings) {
-        for (phase, spent) in &worker.0 {
-            self.spent.add(phase, *spent);
-        }
+        self.spent.add_all(worker);
         self.spent.add("wait", (seconds - worker.total()).max(0.0));
     }
 
