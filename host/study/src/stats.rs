@@ -216,7 +216,8 @@ pub fn accuracy_drop(baseline: &Measurement, trial: &Measurement) -> Option<Drop
         Direction::Minimize => 1.0,
     };
     let percent = Estimate {
-        value: 100.0 * sign * (comparison.ratio.value - 1.0),
+        // No loss is 0, not the -0 that the sign makes of it: people and JSON tell the two apart.
+        value: 100.0 * sign * (comparison.ratio.value - 1.0) + 0.0,
         standard_error: 100.0 * comparison.ratio.standard_error,
         degrees: comparison.ratio.degrees,
     };

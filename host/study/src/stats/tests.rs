@@ -93,6 +93,14 @@ fn a_drop_is_relative_to_the_baseline_and_knows_the_direction() {
 }
 
 #[test]
+fn no_loss_is_zero_without_a_sign() {
+    for samples in [vec![1.0, 0.0, 1.0], vec![1.0, 1.0, 1.0]] {
+        let drop = accuracy_drop(&share(samples.clone()), &share(samples)).unwrap();
+        assert_eq!(serde_json::to_value(drop).unwrap()["percent"]["value"].to_string(), "0.0");
+    }
+}
+
+#[test]
 fn a_smaller_run_is_paired_with_the_first_items_of_a_larger_one() {
     let base = share(vec![1.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
     let drop = accuracy_drop(&base, &share(vec![1.0, 0.0, 0.0])).unwrap();
