@@ -179,6 +179,19 @@ impl Outcome {
         }
     }
 
+    /// What happened, for people; none where there are figures.
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Outcome::Ok { .. } => None,
+            Outcome::Infeasible { reason, .. } => Some(reason.clone()),
+            Outcome::PluginError { fault } => Some(fault.full()),
+            Outcome::OutOfMemory { message }
+            | Outcome::Timeout { message }
+            | Outcome::Diverged { message }
+            | Outcome::Crashed { message } => Some(message.clone()),
+        }
+    }
+
     /// The metrics, if it was measured.
     pub fn measurements(&self) -> Option<&Measurements> {
         if let Outcome::Ok { measurements } = self { Some(measurements) } else { None }

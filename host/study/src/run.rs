@@ -134,7 +134,10 @@ impl<'a> Run<'a> {
             let job = self.job(TrialId(0), Configuration::default(), Purpose::Baseline, 1.0);
             let Some((outcome, started_at)) = self.execute(&job, StudyPhase::Baseline) else { return Ok(None) };
             if outcome.measurements().is_none() {
-                return Err(RunError::Baseline { word: outcome.word().into(), message: describe(&outcome) });
+                return Err(RunError::Baseline {
+                    word: outcome.word().into(),
+                    message: outcome.message().unwrap_or_default(),
+                });
             }
             let trial = self.trial(job, String::new(), outcome, started_at);
             let observations = vec![self.observation(TrialId(0), &trial)];
@@ -301,7 +304,9 @@ impl<'a> Run<'a> {
                 Observed::Measured { metrics: values }
             }
             Outcome::Infeasible { reason, amount } => Observed::Infeasible { reason: reason.clone(), amount: *amount },
-            outcome => Observed::Failed { message: format!("{}: {}", outcome.word(), describe(outcome)) },
+            outcome => {
+                Observed::Failed { message: format!("{}: {}", outcome.word(), outcome.message().unwrap_or_default()) }
+            }
         }
     }
 
@@ -313,18 +318,5 @@ impl<'a> Run<'a> {
 
     fn strategy_fault(&self, function: &'static str, fault: Fault) -> RunError {
         RunError::Strategy { strategy: self.strategy_name(), function, fault }
-    }
-}
-
-/// What happened, for people.
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ok { .. } => String::new(),
-        Outcome::Infeasible { reason, .. } => reason.clone(),
-        Outcome::PluginError { fault } => fault.full(),
-        Outcome::OutOfMemory { message }
-        | Outcome::Timeout { message }
-        | Outcome::Diverged { message }
-        | Outcome::Crashed { message } => message.clone(),
     }
 }

@@ -36,16 +36,7 @@ pub fn trial_view(
 
 /// What an outcome without figures says; none for one with figures.
 pub(crate) fn outcome_message(outcome: &Outcome) -> Option<String> {
-    let message = match outcome {
-        Outcome::Ok { .. } => return None,
-        Outcome::Infeasible { reason, .. } => reason.clone(),
-        Outcome::PluginError { fault } => fault.full(),
-        Outcome::OutOfMemory { message }
-        | Outcome::Timeout { message }
-        | Outcome::Diverged { message }
-        | Outcome::Crashed { message } => message.clone(),
-    };
-    Some(clean(&message))
+    outcome.message().map(|message| clean(&message))
 }
 
 fn heading(view: &View, row: &Row, asked: &Trial, terminal: Terminal) -> String {
