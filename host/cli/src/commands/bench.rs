@@ -15,7 +15,10 @@ Examples:
 
 Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms,
 tpot_ms, load_ms, peak_memory_bytes}, each with median and samples; null where
-the machine or the plan gives no figure.";
+the machine or the plan gives no figure.
+
+All repeats share one process, and what one leaves behind counts for the next:
+peak memory is that of the highest. Trials of a study have a process each.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]
