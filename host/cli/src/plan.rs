@@ -4,13 +4,14 @@
 use crate::ending::{fault, usage};
 use crate::output::Output;
 use crate::{fetch, home};
-use aehost_common::{Parameter, PluginKind, Setting, Settings, Value};
+use aehost_common::{Parameter, PluginKind, Settings};
 use aehost_engine::FloatType;
 use aehost_hub::Kind;
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
-    Constraint, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Scenario, StudyFile, StudyRecord,
+    Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Scenario,
+    StudyFile, StudyRecord,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor};
 use anyhow::{Context, Result};
@@ -22,13 +23,6 @@ const TEXT: &str = "grimm";
 const CALIBRATION: &str = "andersen";
 /// Seconds that one trial may take unless told otherwise.
 pub const TRIAL_SECONDS: f64 = 1800.0;
-
-/// Names of the facts that keep, in a study's record, what its workers need and the record has no field for.
-const CALIBRATION_DATA: &str = "run.calibration_data";
-const CALIBRATION_TOKENS: &str = "run.calibration_tokens";
-const WATTS_BUSY: &str = "run.watts_busy";
-const WATTS_IDLE: &str = "run.watts_idle";
-const TRIAL_LIMIT: &str = "run.trial_seconds";
 
 /// What is run on what.
 #[derive(Debug, Clone)]
@@ -87,31 +81,31 @@ impl Plan {
 
     /// The plan of a stored study.
     pub fn of(record: &StudyRecord) -> Self {
-        let fact = |name: &str| record.model_facts.get(name);
-        let real = |name: &str| fact(name).and_then(Value::as_real);
+        let conditions = &record.conditions;
+        let power =
+            conditions.power.map(|DeclaredPower { watts_busy, watts_idle }| PowerModelSetup { watts_busy, watts_idle });
         Self {
             model: record.model.clone(),
             device: record.device.clone(),
             threads: record.threads,
             scenario: record.scenario.clone(),
             evaluators: record.evaluators.clone(),
-            calibration: fact(CALIBRATION_DATA).and_then(Value::as_text).unwrap_or(CALIBRATION).to_owned(),
-            calibration_tokens: fact(CALIBRATION_TOKENS).and_then(Value::as_integer).and_then(|n| n.try_into().ok()),
-            power: real(WATTS_BUSY).map(|watts_busy| PowerModelSetup { watts_busy, watts_idle: real(WATTS_IDLE) }),
-            trial_seconds: real(TRIAL_LIMIT).unwrap_or(TRIAL_SECONDS),
+            calibration: conditions.calibration.as_deref().unwrap_or(CALIBRATION).to_owned(),
+            calibration_tokens: conditions.calibration_tokens,
+            power,
+            trial_seconds: conditions.trial_seconds.unwrap_or(TRIAL_SECONDS),
         }
     }
 
-    fn facts(&self) -> Settings {
-        let mut facts = Settings::default().with(CALIBRATION_DATA, self.calibration.as_str());
-        if let Some(tokens) = self.calibration_tokens {
-            facts.set(CALIBRATION_TOKENS, i64::from(tokens));
+    fn conditions(&self) -> Conditions {
+        Conditions {
+            calibration: Some(self.calibration.clone()),
+            calibration_tokens: self.calibration_tokens,
+            power: self
+                .power
+                .map(|PowerModelSetup { watts_busy, watts_idle }| DeclaredPower { watts_busy, watts_idle }),
+            trial_seconds: Some(self.trial_seconds),
         }
-        if let Some(power) = self.power {
-            facts.set(WATTS_BUSY, power.watts_busy);
-            facts.0.extend(power.watts_idle.map(|watts| Setting::new(WATTS_IDLE, watts)));
-        }
-        facts.with(TRIAL_LIMIT, self.trial_seconds)
     }
 
     /// What a worker needs, with model and data fetched where they are missing.
@@ -173,7 +167,6 @@ impl Plan {
         }
         let mut model_facts = found.model_facts.clone();
         model_facts.0.extend(found.hardware_facts.iter().cloned());
-        model_facts.0.extend(self.facts().0);
         Ok(StudyRecord {
             name,
             model: self.model.clone(),
@@ -185,6 +178,7 @@ impl Plan {
             threads: self.threads,
             hardware: found.hardware.clone(),
             scenario: self.scenario.clone(),
+            conditions: self.conditions(),
             evaluators: self.evaluators.clone(),
             accuracy_metric,
             objectives,

@@ -94,6 +94,7 @@ pub fn study(name: &str) -> StudyRecord {
         threads: 2,
         hardware: serde_json::json!({"cpu": "test"}),
         scenario: Scenario::default(),
+        conditions: Conditions::default(),
         evaluators: vec![EvaluatorUse {
             label: "multiple-choice".into(),
             id: "multiple-choice".into(),

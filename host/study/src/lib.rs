@@ -2,6 +2,7 @@
 //! It sees strategies and workers only as traits, knows no model and no plugin, and survives being killed at any moment.
 
 mod analysis;
+mod conditions;
 mod config;
 mod confirmation;
 mod constraint;
@@ -24,6 +25,7 @@ mod timings;
 mod traits;
 
 pub use analysis::{Analysis, Contenders, Recommendation, TrialAnalysis, pareto_json};
+pub use conditions::{Conditions, DeclaredPower};
 pub use config::{
     ACCURACY, BudgetSection, CalibrationSection, ConfigError, EnergySection, EvaluatorSection, Overrides,
     StrategySection, StudyFile, StudySection, TimeLimit,

@@ -308,6 +308,9 @@ pub struct StudyRecord {
     pub hardware: serde_json::Value,
     /// How the model will be used.
     pub scenario: Scenario,
+    /// What trials are run under besides.
+    #[serde(default)]
+    pub conditions: crate::Conditions,
     /// The evaluators.
     pub evaluators: Vec<EvaluatorUse>,
     /// The metric that the accuracy drop is computed from.

@@ -12,7 +12,7 @@ mod tests;
 pub use error::StoreError;
 pub use lock::RunLock;
 
-use crate::{Event, StudyRecord, Trial, TrialId};
+use crate::{Conditions, Event, StudyRecord, Trial, TrialId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 
@@ -149,7 +149,13 @@ impl Store {
         let json: Option<String> =
             self.connection.query_row(sql, [name], |row| row.get(0)).optional().map_err(|e| self.fault(e))?;
         match json {
-            Some(json) => self.read_json(&json, &format!("the record of study {name}")),
+            Some(json) => {
+                let mut record: StudyRecord = self.read_json(&json, &format!("the record of study {name}"))?;
+                if record.conditions == Conditions::default() {
+                    record.conditions = Conditions::among_facts(&record.model_facts);
+                }
+                Ok(record)
+            }
             None => Err(self.missing(name)?),
         }
     }

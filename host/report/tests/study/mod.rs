@@ -129,6 +129,7 @@ pub fn record() -> StudyRecord {
             "system": {"os": "Debian GNU/Linux 12", "kernel": measured("6.1.0".into())},
         }),
         scenario: Scenario::default(),
+        conditions: Conditions::default(),
         evaluators: vec![
             evaluator("multiple-choice", "openbookqa", 100, 500, vec![accuracy.clone()]),
             evaluator("perplexity", "austen", 16, 64, vec![perplexity.clone()]),

@@ -35,6 +35,29 @@ fn what_is_stored_reads_back_equal() {
 }
 
 #[test]
+fn conditions_that_an_older_record_keeps_among_its_facts_are_found_there() {
+    let folder = folder();
+    let mut store = Store::open(&folder.path().join("s.db")).unwrap();
+    let mut record = study("old");
+    let facts = std::mem::take(&mut record.model_facts);
+    record.model_facts =
+        facts.with("run.calibration_data", "austen").with("run.watts_busy", 65.0).with("run.trial_seconds", 90.0);
+    store.create(&record).unwrap();
+    let mut json = serde_json::to_value(&record).unwrap();
+    json.as_object_mut().unwrap().remove("conditions").unwrap();
+    store.connection.execute("UPDATE studies SET record = ?", [json.to_string()]).unwrap();
+    let read = store.study("old").unwrap();
+    let expected = Conditions {
+        calibration: Some("austen".into()),
+        calibration_tokens: None,
+        power: Some(crate::DeclaredPower { watts_busy: 65.0, watts_idle: None }),
+        trial_seconds: Some(90.0),
+    };
+    assert_eq!((&read.conditions, &read.model_facts), (&expected, &record.model_facts));
+    assert_eq!(store.list().unwrap().len(), 1);
+}
+
+#[test]
 fn a_trial_and_its_events_are_stored_together_or_not_at_all() {
     let folder = folder();
     let mut store = Store::open(&folder.path().join("s.db")).unwrap();

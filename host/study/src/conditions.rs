@@ -1,0 +1,40 @@
+//! What trials are run under besides the scenario. It is of no use to a strategy, so it is no fact of the problem.
+
+use aehost_common::{Settings, Value};
+use serde::{Deserialize, Serialize};
+
+/// As given by the user; what is none was left to the program.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Name or path of the text that techniques may collect statistics on.
+    pub calibration: Option<String>,
+    /// Tokens of it at most.
+    pub calibration_tokens: Option<u32>,
+    /// The declared power of the device.
+    pub power: Option<DeclaredPower>,
+    /// Seconds that one trial may take.
+    pub trial_seconds: Option<f64>,
+}
+
+/// What the user declared about the device's power.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredPower {
+    /// While it works.
+    pub watts_busy: f64,
+    /// While it waits.
+    pub watts_idle: Option<f64>,
+}
+
+impl Conditions {
+    /// As older records keep them: among the facts, which their strategies saw and go on seeing.
+    pub(crate) fn among_facts(facts: &Settings) -> Self {
+        let fact = |name: &str| facts.get(&format!("run.{name}"));
+        let real = |name: &str| fact(name).and_then(Value::as_real);
+        Self {
+            calibration: fact("calibration_data").and_then(Value::as_text).map(str::to_owned),
+            calibration_tokens: fact("calibration_tokens").and_then(Value::as_integer).and_then(|n| n.try_into().ok()),
+            power: real("watts_busy").map(|watts_busy| DeclaredPower { watts_busy, watts_idle: real("watts_idle") }),
+            trial_seconds: real("trial_seconds"),
+        }
+    }
+}
