@@ -1,11 +1,11 @@
-//! Attention of packed queries on each sequence's cache, on the CPU: one task for each head (or group of heads while
-//! decoding), with scores as matrix products straight on the cache where it is float32 and on a decoded copy of the head
-//! elsewhere.
+//! Attention of packed queries on each sequence's cache, on the CPU. A task is a block of queries and the heads that share
+//! keys and values, with scores as matrix products straight on the cache where it is float32 and on a decoded copy of the
+//! head elsewhere.
 
+use crate::batch::Batch;
 use crate::cache::LayerCache;
-use crate::kernels::softmax;
-use crate::stored::{SendPointer, with_scratch};
-use rayon::prelude::*;
+use crate::kernels::{mix, scores, softmax};
+use crate::stored::with_scratch;
 
 /// The attributes of an attention op.
 #[derive(Debug, Clone)]
@@ -19,9 +19,34 @@ pub(crate) struct AttentionSpec {
     pub softcap: Option<f32>,
 }
 
-/// The queries of one sequence: `count` tokens from row `first` of the packed values, with positions and branches.
-pub(crate) struct Queries<'a> {
+/// Queries of a block at most: their scores stay in cache.
+const QUERIES: usize = 64;
+/// Up to this many rows a matrix product costs more than a loop over the keys.
+const FEW: usize = 4;
+
+/// Queries of one sequence that one task takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub sequence: usize,
+    /// The first token, among all that are packed.
     pub first: usize,
+    pub count: usize,
+}
+
+/// The blocks of packed sequences, whose tokens are `parts`.
+pub(crate) fn blocks(parts: &[std::ops::Range<usize>]) -> Vec<Block> {
+    let of = |(sequence, part): (usize, &std::ops::Range<usize>)| {
+        let end = part.end;
+        let block = move |first| Block { sequence, first, count: QUERIES.min(end - first) };
+        part.clone().step_by(QUERIES).map(block)
+    };
+    parts.iter().enumerate().flat_map(of).collect()
+}
+
+/// Queries of one sequence.
+pub(crate) struct Queries<'a> {
+    /// `[count, heads * head_dim]`.
+    pub q: &'a [f32],
     pub positions: &'a [u32],
     pub branches: &'a [u32],
     pub cache: &'a LayerCache,
@@ -76,73 +101,108 @@ unsafe fn product(
     }
 }
 
-/// Attention of all sequences; `q` and `out` are `[tokens, heads * head_dim]`.
-pub(crate) fn attention(spec: &AttentionSpec, q: &[f32], sequences: &[Queries<'_>], out: &mut [f32]) {
-    let dim = spec.head_dim;
+/// Attention of the heads that share the keys and values of head `kv`, which are neighbours.
+///
+/// # Safety
+/// `out` must be `[count, heads * head_dim]`, and nothing else may use those heads of it meanwhile.
+pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usize, out: *mut f32) {
+    let (dim, cache) = (spec.head_dim, queries.cache);
     let width = spec.heads * dim;
     let group = spec.heads / spec.kv_heads;
-    let end = |s: &Queries<'_>| (s.first + s.positions.len()) * width;
-    assert!(sequences.iter().all(|s| end(s) <= q.len() && end(s) <= out.len()), "queries lie inside the packed values");
-    let mut tasks = Vec::new();
-    for sequence in sequences {
-        if sequence.positions.len() == 1 {
-            // Decoding: the heads of a group are rows of one product.
-            tasks.extend((0..spec.kv_heads).map(|kv| (sequence, kv * group, group)));
-        } else {
-            tasks.extend((0..spec.heads).map(|head| (sequence, head, 1)));
+    let tokens = queries.positions.len();
+    assert_eq!(queries.q.len(), tokens * width, "queries are tokens x heads");
+    // Later keys are invisible to all.
+    let newest = queries.positions.iter().copied().max().unwrap_or(0);
+    let keys = cache.positions.iter().rposition(|p| *p <= newest).map_or(0, |last| last + 1);
+    let plain = cache.plain();
+    let decoded = if plain.is_some() { 0 } else { keys * dim };
+    with_scratch(group * tokens * keys + 2 * decoded, |scratch| {
+        let (all_scores, decoded_both) = scratch.split_at_mut(group * tokens * keys);
+        let (decoded_keys, decoded_values) = decoded_both.split_at_mut(decoded);
+        let ((k, k_row), (v, v_row)) = match plain {
+            Some((k, v)) => ((&k[kv * dim..], cache.spec.key_width), (&v[kv * dim..], cache.spec.value_width)),
+            None => {
+                cache.read_keys(kv, dim, decoded_keys);
+                cache.read_values(kv, dim, decoded_values);
+                ((&*decoded_keys, dim), (&*decoded_values, dim))
+            }
+        };
+        // While decoding the heads are the rows of one product; else the tokens of each head are.
+        let (products, rows, stride) = if tokens == 1 { (1, group, dim) } else { (group, tokens, width) };
+        for product_index in 0..products {
+            let at = (kv * group + product_index) * dim;
+            let scores_of = &mut all_scores[product_index * rows * keys..][..rows * keys];
+            let q = &queries.q[at..];
+            if rows <= FEW {
+                for (row, row_scores) in scores_of.chunks_exact_mut(keys).enumerate() {
+                    scores(&q[row * stride..][..dim], k, k_row, row_scores);
+                }
+            } else {
+                // SAFETY: q holds `rows` rows of `dim` at `stride`; k holds `keys` rows; the scores are rows x keys.
+                unsafe {
+                    let to = (scores_of.as_mut_ptr(), keys);
+                    product((rows, keys, dim), to, (q.as_ptr(), stride), (k.as_ptr(), 1, k_row));
+                }
+            }
+            for (row, row_scores) in scores_of.chunks_exact_mut(keys).enumerate() {
+                let token = if tokens == 1 { 0 } else { row };
+                mask(spec, cache, (queries.positions[token], queries.branches[token]), row_scores);
+                softmax(row_scores);
+            }
+            if rows <= FEW {
+                for (row, row_scores) in scores_of.chunks_exact(keys).enumerate() {
+                    // SAFETY: this head of this token is this task's.
+                    let out = unsafe { std::slice::from_raw_parts_mut(out.add(at + row * stride), dim) };
+                    mix(row_scores, v, v_row, out);
+                }
+            } else {
+                // SAFETY: as above; the task writes only its own heads of its own tokens.
+                unsafe {
+                    let to = (out.add(at), stride);
+                    product((rows, dim, keys), to, (scores_of.as_ptr(), keys), (v.as_ptr(), v_row, 1));
+                }
+            }
+        }
+    });
+}
+
+/// Scales and caps the scores of one query, and takes out what it does not see.
+fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), row: &mut [f32]) {
+    row.iter_mut().for_each(|s| *s *= spec.scale);
+    if let Some(cap) = spec.softcap {
+        row.iter_mut().for_each(|s| *s = (*s / cap).tanh() * cap);
+    }
+    for ((s, position), branch) in row.iter_mut().zip(&cache.positions).zip(&cache.branches) {
+        if !visible(spec, cache, query, (*position, *branch)) {
+            *s = f32::NEG_INFINITY;
         }
     }
-    let out = SendPointer(out.as_mut_ptr());
-    tasks.into_par_iter().for_each(|(sequence, head, heads)| {
-        let cache = sequence.cache;
-        let (tokens, keys) = (sequence.positions.len(), cache.positions.len());
-        // Rows of the product: tokens of one head, or heads of one token.
-        let (rows, stride) = if heads > 1 { (heads, dim) } else { (tokens, width) };
-        let at = sequence.first * width + head * dim;
-        let kv = head / group;
-        let plain = cache.plain();
-        let decoded = if plain.is_some() { 0 } else { keys * dim };
-        with_scratch(rows * keys + decoded, |scratch| {
-            let (scores, decoded) = scratch.split_at_mut(rows * keys);
-            let (k, k_row) = match plain {
-                Some((k, _)) => (k[kv * dim..].as_ptr(), cache.spec.key_width),
-                None => {
-                    cache.read_keys(kv, dim, decoded);
-                    (decoded.as_ptr(), dim)
-                }
-            };
-            // SAFETY: q holds `rows` rows of `dim` at `stride` from `at`; k holds `keys` rows; scores is rows x keys.
-            unsafe {
-                product((rows, keys, dim), (scores.as_mut_ptr(), keys), (q.as_ptr().add(at), stride), (k, 1, k_row));
-            }
-            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                let token = if heads > 1 { 0 } else { row };
-                let query = (sequence.positions[token], sequence.branches[token]);
-                let places = cache.positions.iter().zip(&cache.branches);
-                for (s, (position, branch)) in scores.iter_mut().zip(places) {
-                    *s *= spec.scale;
-                    if let Some(cap) = spec.softcap {
-                        *s = (*s / cap).tanh() * cap;
-                    }
-                    if !visible(spec, cache, query, (*position, *branch)) {
-                        *s = f32::NEG_INFINITY;
-                    }
-                }
-                softmax(scores);
-            }
-            let (v, v_row) = match plain {
-                Some((_, v)) => (v[kv * dim..].as_ptr(), cache.spec.value_width),
-                None => {
-                    cache.read_values(kv, dim, decoded);
-                    (decoded.as_ptr(), dim)
-                }
-            };
-            // SAFETY: as above; each task writes only its own heads of its own tokens.
-            unsafe {
-                product((rows, dim, keys), (out.get().add(at), stride), (scores.as_ptr(), keys), (v, v_row, 1));
-            }
-        });
-    });
+}
+
+/// Attention of all sequences, a cache each; `q` and `out` are `[tokens, heads * head_dim]`.
+pub(crate) fn attention(spec: &AttentionSpec, q: &[f32], batch: &Batch, caches: &[&LayerCache], out: &mut [f32]) {
+    let width = spec.heads * spec.head_dim;
+    assert!(q.len() == out.len() && q.len() == batch.tokens.len() * width, "queries and output are tokens x heads");
+    for block in blocks(&batch.parts) {
+        let queries = Queries::of(batch, block, q, width, caches[block.sequence]);
+        for kv in 0..spec.kv_heads {
+            // SAFETY: the output was measured, and nobody else has it.
+            unsafe { attend(spec, &queries, kv, out.as_mut_ptr().add(block.first * width)) };
+        }
+    }
+}
+
+impl<'a> Queries<'a> {
+    /// The queries of a block; `q` is `[all tokens, width]`.
+    pub fn of(batch: &'a Batch, block: Block, q: &'a [f32], width: usize, cache: &'a LayerCache) -> Self {
+        let tokens = block.first..block.first + block.count;
+        Self {
+            q: &q[tokens.start * width..tokens.end * width],
+            positions: &batch.positions[tokens.clone()],
+            branches: &batch.branches[tokens],
+            cache,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,34 +213,29 @@ mod tests {
     use std::sync::Arc;
 
     /// The definition, token by token and head by head.
-    fn attention_plain(spec: &AttentionSpec, q: &[f32], sequences: &[Queries<'_>], out: &mut [f32]) {
+    fn attention_plain(spec: &AttentionSpec, batch: &Batch, q: &[f32], cache: &LayerCache, out: &mut [f32]) {
         let (dim, width) = (spec.head_dim, spec.heads * spec.head_dim);
-        for s in sequences {
-            let keys = s.cache.positions.len();
-            for (t, (position, branch)) in s.positions.iter().zip(s.branches).enumerate() {
-                for head in 0..spec.heads {
-                    let kv = head / (spec.heads / spec.kv_heads);
-                    let (mut k, mut v) = (vec![0f32; keys * dim], vec![0f32; keys * dim]);
-                    s.cache.read_keys(kv, dim, &mut k);
-                    s.cache.read_values(kv, dim, &mut v);
-                    let at = (s.first + t) * width + head * dim;
-                    let seen: Vec<usize> = (0..keys)
-                        .filter(|j| {
-                            visible(spec, s.cache, (*position, *branch), (s.cache.positions[*j], s.cache.branches[*j]))
-                        })
-                        .collect();
-                    let mut scores: Vec<f32> = seen
-                        .iter()
-                        .map(|j| {
-                            let x =
-                                crate::kernels::dot_plain(&q[at..at + dim], &k[j * dim..(j + 1) * dim]) * spec.scale;
-                            spec.softcap.map_or(x, |cap| (x / cap).tanh() * cap)
-                        })
-                        .collect();
-                    crate::kernels::softmax_plain(&mut scores);
-                    for d in 0..dim {
-                        out[at + d] = seen.iter().zip(&scores).map(|(j, p)| p * v[j * dim + d]).sum();
-                    }
+        let keys = cache.positions.len();
+        for (t, (position, branch)) in batch.positions.iter().zip(&batch.branches).enumerate() {
+            for head in 0..spec.heads {
+                let kv = head / (spec.heads / spec.kv_heads);
+                let (mut k, mut v) = (vec![0f32; keys * dim], vec![0f32; keys * dim]);
+                cache.read_keys(kv, dim, &mut k);
+                cache.read_values(kv, dim, &mut v);
+                let at = t * width + head * dim;
+                let seen: Vec<usize> = (0..keys)
+                    .filter(|j| visible(spec, cache, (*position, *branch), (cache.positions[*j], cache.branches[*j])))
+                    .collect();
+                let mut scores: Vec<f32> = seen
+                    .iter()
+                    .map(|j| {
+                        let x = crate::kernels::dot_plain(&q[at..at + dim], &k[j * dim..(j + 1) * dim]) * spec.scale;
+                        spec.softcap.map_or(x, |cap| (x / cap).tanh() * cap)
+                    })
+                    .collect();
+                crate::kernels::softmax_plain(&mut scores);
+                for d in 0..dim {
+                    out[at + d] = seen.iter().zip(&scores).map(|(j, p)| p * v[j * dim + d]).sum();
                 }
             }
         }
@@ -190,7 +245,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn fast_attention_equals_its_definition(
-            kv_heads in 1usize..4, group in 1usize..4, tokens in 1usize..20, past in 0usize..40,
+            kv_heads in 1usize..4, group in 1usize..4, tokens in 1usize..100, past in 0usize..40,
             window in 0usize..12, sinks in 0usize..3, dtype in 0usize..3, capped in any::<bool>(), branched in any::<bool>(), seed in any::<u32>(),
         ) {
             let dim = 32;
@@ -219,10 +274,16 @@ mod tests {
             }
             let spec = AttentionSpec { heads: kv_heads * group, kv_heads, head_dim: dim, scale: 0.2, window: 0, softcap: capped.then_some(5.0) };
             let q: Vec<f32> = (0..tokens * spec.heads * dim).map(|_| next()).collect();
-            let queries = [Queries { first: 0, positions: &positions[past..], branches: &branches[past..], cache: layer }];
+            let batch = Batch {
+                tokens: vec![0; tokens],
+                positions: positions[past..].to_vec(),
+                branches: branches[past..].to_vec(),
+                parts: vec![0..tokens],
+                rows: vec![],
+            };
             let (mut fast, mut plain) = (vec![0f32; q.len()], vec![0f32; q.len()]);
-            attention(&spec, &q, &queries, &mut fast);
-            attention_plain(&spec, &q, &queries, &mut plain);
+            attention(&spec, &q, &batch, &[layer], &mut fast);
+            attention_plain(&spec, &batch, &q, layer, &mut plain);
             for (a, b) in fast.iter().zip(&plain) {
                 prop_assert!((a - b).abs() < 1e-4, "{a} is not {b}");
             }

@@ -90,8 +90,8 @@ impl Calibration {
                 Ok(())
             };
             let mut cache = model.cache();
-            let part = Sequence { tokens: sequence, branches: None, cache: &mut cache, rows: Rows::Last };
-            model.forward_observed(&mut [part], Some((&values, &mut observe as &mut Observer<'_>)))?;
+            let part = Sequence { tokens: sequence, branches: None, cache: &mut cache, rows: Rows::None };
+            model.observe(&mut [part], &mut observe as &mut Observer<'_>)?;
             for collector in &mut collectors {
                 collector.add(&seen)?;
             }

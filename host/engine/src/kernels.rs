@@ -21,6 +21,7 @@ macro_rules! multiversion {
         }
     };
 }
+pub(crate) use multiversion;
 
 use half::f16;
 
@@ -54,6 +55,51 @@ fn dot_checked(a: &[f32], b: &[f32]) -> f32 {
 multiversion!(
     /// Sum of products of two slices of equal length.
     dot, dot_avx2, dot_checked(a: &[f32], b: &[f32]) -> f32
+);
+
+/// Products of a query with each key, `keys` rows of the query's length at a stride.
+#[inline(always)]
+fn scores_body(q: &[f32], keys: &[f32], stride: usize, out: &mut [f32]) {
+    for (j, s) in out.iter_mut().enumerate() {
+        *s = dot_body(q, &keys[j * stride..j * stride + q.len()]);
+    }
+}
+
+multiversion!(
+    /// Products of a query with each of `out.len()` keys, which lie a stride apart.
+    scores, scores_avx2, scores_body(q: &[f32], keys: &[f32], stride: usize, out: &mut [f32])
+);
+
+/// Columns that a sum over rows keeps in registers.
+const MIXED: usize = 64;
+
+#[inline(always)]
+fn mix_body(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    for (c, out) in out.chunks_mut(MIXED).enumerate() {
+        if let Ok(whole) = <&mut [f32; MIXED]>::try_from(&mut *out) {
+            let mut sums = [0f32; MIXED];
+            for (j, w) in weights.iter().enumerate() {
+                let row = &rows[j * stride + c * MIXED..][..MIXED];
+                for (s, r) in sums.iter_mut().zip(row) {
+                    *s = w.mul_add(*r, *s);
+                }
+            }
+            *whole = sums;
+        } else {
+            out.fill(0.0);
+            for (j, w) in weights.iter().enumerate() {
+                let row = &rows[j * stride + c * MIXED..][..out.len()];
+                for (s, r) in out.iter_mut().zip(row) {
+                    *s = w.mul_add(*r, *s);
+                }
+            }
+        }
+    }
+}
+
+multiversion!(
+    /// The sum of rows, which lie a stride apart, each times its weight.
+    mix, mix_avx2, mix_body(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32])
 );
 
 /// exp for arguments of at most 0, to about 2e-7 relative: 2^n times a polynomial (Cephes' expf).
@@ -202,6 +248,30 @@ multiversion!(
     root_mean_square_norm, root_mean_square_norm_avx2,
     root_mean_square_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
 );
+
+/// x less its mean over its standard deviation, times the weight, plus the bias.
+pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, epsilon: f32, out: &mut [f32]) {
+    let mean = x.iter().sum::<f32>() / x.len() as f32;
+    let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / x.len() as f32;
+    let inverse = 1.0 / (variance + epsilon).sqrt();
+    for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *o = (x - mean) * inverse * w;
+    }
+    if let Some(bias) = bias {
+        out.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+    }
+}
+
+/// x times the normal distribution function at x.
+pub(crate) fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    (0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / std::f64::consts::SQRT_2))) as f32
+}
+
+/// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    0.5 * x * (1.0 + (std::f32::consts::FRAC_2_PI.sqrt() * x * (1.0 + 0.044_715 * x * x)).tanh())
+}
 
 /// Sum of products of half-precision and single-precision numbers; the reference for [`dot_half`].
 fn dot_half_plain(a: &[f16], b: &[f32]) -> f32 {

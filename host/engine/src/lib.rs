@@ -1,20 +1,23 @@
 //! Executes a graph. A [`Variant`] is a graph with lazily bound weights, cheap to copy and to edit; a [`Model`] is a
-//! variant made ready to run on a device. On the CPU linear layers and attention run in kernels of this crate, straight on
-//! the stored representation; all else, and every other device, runs on candle's tensors.
+//! variant made ready to run on a device. Its program, the graph's nodes in order, runs on the CPU in buffers and
+//! kernels of this crate, straight on the stored representation, and on every other device on candle's tensors.
 
 mod attention;
-mod blocks;
+mod batch;
 mod cache;
 mod calibration;
+mod cpu;
 mod device;
-mod elementwise;
 mod error;
 mod importance;
 mod kernels;
 mod language_model;
+mod matrix;
 mod model;
 pub mod numeric;
+mod packed;
 mod policy;
+mod program;
 mod representation;
 mod rope;
 mod sampling;
@@ -22,17 +25,19 @@ mod saved;
 mod scoring;
 mod shelf;
 mod stored;
+mod tensors;
 mod variant;
 mod weight;
 
 pub use aehost_formats::Message;
+pub use batch::{Rows, Sequence};
 pub use cache::Cache;
 pub use calibration::{Calibration, Statistics, Wanted};
 pub use candle_core::{D, DType, Device, Tensor};
 pub use device::device;
 pub use error::EngineError;
 pub use language_model::{LanguageModel, Prompt};
-pub use model::{Model, Rows, Sequence};
+pub use model::Model;
 pub use policy::Policy;
 pub use representation::{FloatType, Representation};
 pub use sampling::{Generated, GenerationRequest};

@@ -33,6 +33,15 @@ impl FloatType {
         [FloatType::F32, FloatType::F16, FloatType::BF16].into_iter().find(|t| t.name() == name)
     }
 
+    /// The same type as candle's.
+    pub(crate) fn dtype(self) -> candle_core::DType {
+        match self {
+            FloatType::F32 => candle_core::DType::F32,
+            FloatType::F16 => candle_core::DType::F16,
+            FloatType::BF16 => candle_core::DType::BF16,
+        }
+    }
+
     /// The same type as an encoding of checkpoints.
     pub fn encoding(self) -> Encoding {
         match self {

@@ -106,10 +106,10 @@ impl Rope {
         Angles { cos, sin }
     }
 
-    /// Rotates every head of every token in place; `x` is `[tokens, heads * head_dim]`.
-    pub fn rotate(&self, x: &mut [f32], width: usize, angles: &Angles) {
+    /// Rotates every head of every token in place; `x` is `[tokens, heads * head_dim]`, from token `first` of the step on.
+    pub fn rotate(&self, x: &mut [f32], width: usize, angles: &Angles, first: usize) {
         let pairs = self.dims / 2;
-        for (token, row) in x.chunks_exact_mut(width).enumerate() {
+        for (row, token) in x.chunks_exact_mut(width).zip(first..) {
             let cos = &angles.cos[token * pairs..(token + 1) * pairs];
             let sin = &angles.sin[token * pairs..(token + 1) * pairs];
             for head in row.chunks_exact_mut(self.head_dim) {

@@ -4,7 +4,7 @@
 
 use crate::kernels::{argmax, divergence, log_sum_exp};
 use crate::language_model::Prompt;
-use crate::model::floats;
+use crate::tensors::floats;
 use crate::{EngineError, LanguageModel, Rows, Sequence};
 use candle_core::Device;
 use rayon::prelude::*;

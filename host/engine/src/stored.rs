@@ -3,7 +3,7 @@
 //! One mechanism serves all formats: few rows of activations take a dot product per weight row straight on the blocks;
 //! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel.
 
-use crate::{EngineError, blocks, kernels};
+use crate::{EngineError, kernels};
 use aehost_formats::Encoding;
 use candle_core::quantized::GgmlType;
 use candle_core::quantized::k_quants::{
@@ -26,15 +26,14 @@ fn panel_rows(columns: usize) -> usize {
 
 trait Blocks: Send + Sync {
     fn dequantize(&self, first: usize, out: &mut [f32]);
-    /// One product with every row in `rows`.
-    fn matvec(&self, x: &[f32], out: &mut [f32]);
+    /// One product with each of `out.len()` rows from `first` on.
+    fn dots(&self, first: usize, x: &[f32], out: &mut [f32]);
     fn as_f32(&self) -> Option<&[f32]>;
     fn raw(&self) -> &[u8];
 }
 
 /// A matrix `[rows, columns]`, row-major, of one encoding.
 pub(crate) struct Stored {
-    encoding: Encoding,
     rows: usize,
     columns: usize,
     blocks: Box<dyn Blocks>,
@@ -52,8 +51,6 @@ trait Element: GgmlType + 'static {
     fn dot(_row: &[Self], _x: &[f32]) -> Option<f32> {
         None
     }
-    /// The format, where this crate has a kernel of its own.
-    const BLOCKS: Option<Encoding> = None;
 }
 impl Element for bf16 {
     const PLAIN: bool = true;
@@ -71,13 +68,9 @@ impl Element for f16 {
     }
 }
 macro_rules! elements {
-    ($($t:ty => $blocks:expr),*) => { $(impl Element for $t { const BLOCKS: Option<Encoding> = $blocks; })* };
+    ($($t:ty),*) => { $(impl Element for $t {})* };
 }
-elements!(
-    BlockQ4_0 => Some(Encoding::Q4_0), BlockQ4_1 => Some(Encoding::Q4_1), BlockQ5_0 => Some(Encoding::Q5_0),
-    BlockQ5_1 => Some(Encoding::Q5_1), BlockQ8_0 => Some(Encoding::Q8_0),
-    BlockQ2K => None, BlockQ3K => None, BlockQ4K => None, BlockQ5K => None, BlockQ6K => None
-);
+elements!(BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K);
 
 /// Evaluates an expression with `$t` as the block type of an encoding.
 macro_rules! dispatch {
@@ -158,61 +151,38 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     })
 }
 
-/// How many weight rows one task of a matrix-vector product takes.
-fn rows_per_task(rows: usize) -> usize {
-    rows.div_ceil(rayon::current_num_threads() * 2).next_multiple_of(16)
-}
-
 impl<T: Element> Blocks for Typed<T> {
     fn dequantize(&self, first: usize, out: &mut [f32]) {
         let from = first * self.columns / T::BLCK_SIZE;
         T::to_float(&self.data[from..from + out.len() / T::BLCK_SIZE], out);
     }
 
-    fn matvec(&self, x: &[f32], out: &mut [f32]) {
-        let task = rows_per_task(out.len());
+    fn dots(&self, first: usize, x: &[f32], out: &mut [f32]) {
         let row_blocks = self.columns / T::BLCK_SIZE;
+        let row = |r: usize| &self.data[(first + r) * row_blocks..(first + r + 1) * row_blocks];
         if T::PLAIN {
-            out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
-                with_scratch(self.columns, |row| {
-                    for (j, y) in out.iter_mut().enumerate() {
-                        let at = (i * task + j) * self.columns;
-                        let weights = &self.data[at..at + self.columns];
-                        *y = T::dot(weights, x).unwrap_or_else(|| {
-                            T::to_float(weights, row);
-                            kernels::dot(row, x)
-                        });
-                    }
-                });
-            });
-            return;
-        }
-        if let Some(encoding) = T::BLOCKS.filter(|e| blocks::runs(*e)) {
-            let activation = blocks::Activation::new(x);
-            let (raw, row_bytes) = (self.raw(), row_blocks * encoding.block_bytes());
-            out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
-                let from = i * task * row_bytes;
-                blocks::dot_rows(encoding, &raw[from..from + out.len() * row_bytes], &activation, out);
+            with_scratch(self.columns, |scratch| {
+                for (r, y) in out.iter_mut().enumerate() {
+                    *y = T::dot(row(r), x).unwrap_or_else(|| {
+                        T::to_float(row(r), scratch);
+                        kernels::dot(scratch, x)
+                    });
+                }
             });
             return;
         }
         let mut activation = vec![T::VecDotType::zeros(); self.columns / T::VecDotType::BLCK_SIZE];
         T::VecDotType::from_float(x, &mut activation);
-        let row = |r: usize| &self.data[r * row_blocks..(r + 1) * row_blocks];
-        out.par_chunks_mut(task).enumerate().for_each(|(i, out)| {
-            let base = i * task;
-            for (j, four) in out.chunks_mut(4).enumerate() {
-                let r = base + j * 4;
-                if let [a, b, c, d] = four {
-                    (*a, *b, *c, *d) =
-                        T::vec_dot_4(self.columns, row(r), row(r + 1), row(r + 2), row(r + 3), &activation);
-                } else {
-                    for (l, y) in four.iter_mut().enumerate() {
-                        *y = T::vec_dot(self.columns, row(r + l), &activation);
-                    }
+        for (j, four) in out.chunks_mut(4).enumerate() {
+            let r = j * 4;
+            if let [a, b, c, d] = four {
+                (*a, *b, *c, *d) = T::vec_dot_4(self.columns, row(r), row(r + 1), row(r + 2), row(r + 3), &activation);
+            } else {
+                for (l, y) in four.iter_mut().enumerate() {
+                    *y = T::vec_dot(self.columns, row(r + l), &activation);
                 }
             }
-        });
+        }
     }
 
     fn as_f32(&self) -> Option<&[f32]> {
@@ -253,7 +223,7 @@ impl Stored {
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.as_mut_ptr().cast::<u8>(), bytes.len()) };
             Box::new(Typed { data, columns }) as Box<dyn Blocks>
         });
-        Ok(Self { encoding, rows, columns, blocks })
+        Ok(Self { rows, columns, blocks })
     }
 
     /// Encodes float32 numbers, rows in parallel.
@@ -268,7 +238,7 @@ impl Stored {
                 .for_each(|(blocks, row)| T::from_float(row, blocks));
             Box::new(Typed { data, columns }) as Box<dyn Blocks>
         });
-        Ok(Self { encoding, rows, columns, blocks })
+        Ok(Self { rows, columns, blocks })
     }
 
     /// Encodes float32 numbers so that the squared error weighted by the columns' `importance` is small.
@@ -312,12 +282,7 @@ impl Stored {
             }),
             _ => return Self::from_floats(encoding, values, rows, columns),
         };
-        Ok(Self { encoding, rows, columns, blocks })
-    }
-
-    /// How the numbers are stored.
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
+        Ok(Self { rows, columns, blocks })
     }
 
     /// Rows and columns.
@@ -342,34 +307,42 @@ impl Stored {
         self.blocks.dequantize(rows.start, out);
     }
 
-    /// y = x W', with x `[m, columns]` and y `[m, rows]`, both row-major.
-    pub fn linear(&self, x: &[f32], y: &mut [f32]) {
-        let m = x.len() / self.columns.max(1);
-        assert_eq!(x.len(), m * self.columns, "activations must have the weight's columns");
-        assert_eq!(y.len(), m * self.rows, "the output must have the weight's rows");
+    /// Rows that one task of a product with `m` activations should take when `threads` share it.
+    pub fn task(&self, m: usize, threads: usize) -> usize {
+        // Some tasks a thread, so that a slower thread does not hold up the others; small weights are still spread.
+        let spread = |tasks: usize| self.rows.div_ceil(threads * tasks).next_multiple_of(16);
+        if m < PANEL_MINIMUM_ROWS { spread(4) } else { panel_rows(self.columns).min(spread(1)) }
+    }
+
+    /// Columns `rows` of y = x W', with x `[m, columns]` and y `[m, all rows]`, both row-major.
+    ///
+    /// # Safety
+    /// `y` must hold m x all rows floats, and nothing else may use those columns meanwhile.
+    pub unsafe fn linear_rows(&self, rows: Range<usize>, x: &[f32], y: *mut f32) {
+        let (k, n) = (self.columns, self.rows);
+        let m = x.len() / k.max(1);
+        assert!(x.len() == m * k && rows.end <= n, "activations must have the weight's columns, and rows must exist");
         if m < PANEL_MINIMUM_ROWS {
-            for (x, y) in x.chunks_exact(self.columns).zip(y.chunks_exact_mut(self.rows)) {
-                self.blocks.matvec(x, y);
+            for (i, x) in x.chunks_exact(k).enumerate() {
+                // SAFETY: these elements of y lie within row i, and the caller keeps others away from them.
+                let out = unsafe { std::slice::from_raw_parts_mut(y.add(i * n + rows.start), rows.len()) };
+                self.blocks.dots(rows.start, x, out);
             }
             return;
         }
-        let (k, n) = (self.columns, self.rows);
-        // Small weights are still spread over all threads.
-        let panel_rows = panel_rows(k).min(n.div_ceil(rayon::current_num_threads()).next_multiple_of(16));
-        let out = SendPointer(y.as_mut_ptr());
-        (0..n.div_ceil(panel_rows)).into_par_iter().for_each(|panel| {
-            let first = panel * panel_rows;
-            let count = panel_rows.min(n - first);
+        let panel = panel_rows(k);
+        for first in rows.clone().step_by(panel) {
+            let count = panel.min(rows.end - first);
             let product = |weights: &[f32]| {
                 debug_assert_eq!(weights.len(), count * k);
                 // SAFETY: x holds m x k and weights count x k floats; the panel writes columns first..first + count of
-                // each of the m output rows, and no other panel writes them.
+                // each of the m output rows, which are the caller's.
                 unsafe {
                     gemm::gemm(
                         m,
                         count,
                         k,
-                        out.get().add(first),
+                        y.add(first),
                         1,
                         n as isize,
                         false,
@@ -395,6 +368,18 @@ impl Stored {
                     product(scratch);
                 }),
             }
+        }
+    }
+
+    /// y = x W', with x `[m, columns]` and y `[m, rows]`, both row-major, on the threads of the current pool.
+    pub fn linear(&self, x: &[f32], y: &mut [f32]) {
+        let m = x.len() / self.columns.max(1);
+        assert_eq!(y.len(), m * self.rows, "the output must have the weight's rows");
+        let task = self.task(m, rayon::current_num_threads());
+        let out = SendPointer(y.as_mut_ptr());
+        (0..self.rows.div_ceil(task.max(1))).into_par_iter().for_each(|i| {
+            // SAFETY: y was measured, and each task has columns of its own.
+            unsafe { self.linear_rows(i * task..((i + 1) * task).min(self.rows), x, out.get()) };
         });
     }
 }

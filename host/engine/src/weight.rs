@@ -1,6 +1,7 @@
 //! Weights of a variant: what they are made of and how they are to be stored. Binding, encoding and copying only describe;
 //! numbers are computed when a model is made ready, and models that are alive at once share what they have in common.
 
+use crate::matrix::Matrix;
 use crate::stored::Stored;
 use crate::{EngineError, FloatType, Representation};
 use aehost_common::{Setting, Value};
@@ -216,7 +217,29 @@ impl Weight {
         }
     }
 
-    /// The weight as it runs.
+    /// Rows and columns; a vector is one row.
+    pub fn matrix_shape(&self) -> (usize, usize) {
+        matrix(&self.shape)
+    }
+
+    /// The weight's bytes in its form, without a copy where they exist already.
+    pub fn with_bytes<R>(&self, checkpoint: &Checkpoint, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
+        match self.content.as_ref() {
+            Content::Bytes(bytes) => return Ok(f(bytes)),
+            Content::Checkpoint { sources, .. } => {
+                if let [source] = sources.as_slice() {
+                    let info = checkpoint.tensor(&source.tensor)?;
+                    if source.steps.is_empty() && info.encoding == self.form.encoding() {
+                        return Ok(f(checkpoint.bytes(info)));
+                    }
+                }
+            }
+            Content::Values(_) | Content::Recoded { .. } => {}
+        }
+        Ok(f(self.stored(checkpoint)?.raw()))
+    }
+
+    /// The weight in the CPU's memory, in its form.
     pub fn stored(&self, checkpoint: &Checkpoint) -> Result<Stored, EngineError> {
         let (rows, columns) = matrix(&self.shape);
         let encoding = self.form.encoding();
@@ -339,21 +362,22 @@ fn read_sources(checkpoint: &Checkpoint, sources: &[BoundTensor], join: &str) ->
     Ok(joined.flatten_all()?.to_vec1()?)
 }
 
-/// Weights in memory by key, so that models alive at the same time share them; it keeps nothing alive itself.
+/// Weights in memory by key and device, so that models alive at the same time share them; it keeps nothing alive itself.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<String, Weak<Stored>>>);
+pub(crate) struct Pool(Mutex<HashMap<String, Weak<Matrix>>>);
 
 impl Pool {
-    /// The weight as it runs: shared if another model has it, else made.
-    pub fn get(&self, weight: &Weight, checkpoint: &Checkpoint) -> Result<Arc<Stored>, EngineError> {
+    /// The weight as it runs on the device: shared if another model has it, else made.
+    pub fn get(&self, weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Arc<Matrix>, EngineError> {
+        let key = format!("{} {:?}", weight.key, device.location());
         let lock = || self.0.lock().expect("no panic happens while the pool is locked");
-        if let Some(shared) = lock().get(&weight.key).and_then(Weak::upgrade) {
+        if let Some(shared) = lock().get(&key).and_then(Weak::upgrade) {
             return Ok(shared);
         }
-        let stored = Arc::new(weight.stored(checkpoint)?);
+        let made = Arc::new(Matrix::new(weight, checkpoint, device)?);
         let mut map = lock();
         map.retain(|_, weak| weak.strong_count() > 0);
-        map.insert(weight.key.clone(), Arc::downgrade(&stored));
-        Ok(stored)
+        map.insert(key, Arc::downgrade(&made));
+        Ok(made)
     }
 }

@@ -1,0 +1,96 @@
+//! What a step of a model is given: sequences, packed so that their tokens stand one after another.
+
+use crate::{Cache, EngineError};
+
+/// Of which tokens of a sequence the logits are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// Of none: the step only fills the cache.
+    None,
+    /// Of the last token.
+    Last,
+    /// Of every token.
+    All,
+    /// Of these tokens of the step.
+    These(Vec<u32>),
+}
+
+impl Rows {
+    fn indices(&self, tokens: usize) -> Vec<u32> {
+        match self {
+            Rows::None => vec![],
+            Rows::Last => vec![tokens as u32 - 1],
+            Rows::All => (0..tokens as u32).collect(),
+            Rows::These(rows) => rows.clone(),
+        }
+    }
+}
+
+/// One sequence's part of a step.
+pub struct Sequence<'a> {
+    /// At least one.
+    pub tokens: &'a [u32],
+    /// Continuations that share the trunk: a branch number (0 is the trunk) and a position for each token. None: the
+    /// tokens go on where the cache ends.
+    pub branches: Option<(&'a [u32], &'a [u32])>,
+    /// What came before, and takes this step's keys and values.
+    pub cache: &'a mut Cache,
+    /// Of which tokens logits are wanted.
+    pub rows: Rows,
+}
+
+/// A step's tokens, packed.
+pub(crate) struct Batch {
+    pub tokens: Vec<u32>,
+    pub positions: Vec<u32>,
+    pub branches: Vec<u32>,
+    /// Each sequence's tokens.
+    pub parts: Vec<std::ops::Range<usize>>,
+    /// Tokens whose logits are wanted.
+    pub rows: Vec<u32>,
+}
+
+impl Batch {
+    /// Packs and checks.
+    pub fn of(sequences: &[Sequence<'_>], context: Option<usize>, vocabulary: usize) -> Result<Self, EngineError> {
+        let mut batch = Batch { tokens: vec![], positions: vec![], branches: vec![], parts: vec![], rows: vec![] };
+        for sequence in sequences {
+            let (n, start, seen) = (sequence.tokens.len(), batch.tokens.len(), sequence.cache.seen);
+            if n == 0 {
+                return Err(EngineError::Invalid("a sequence of a step has no tokens".into()));
+            }
+            match sequence.branches {
+                Some((branches, positions)) => {
+                    if branches.len() != n || positions.len() != n {
+                        return Err(EngineError::Invalid("branches and positions need one entry a token".into()));
+                    }
+                    batch.branches.extend_from_slice(branches);
+                    batch.positions.extend_from_slice(positions);
+                }
+                None => {
+                    batch.branches.resize(start + n, 0);
+                    batch.positions.extend((seen..seen + n).map(|p| p as u32));
+                }
+            }
+            batch.tokens.extend_from_slice(sequence.tokens);
+            let length = batch.positions[start..].iter().max().map_or(0, |p| *p as usize + 1);
+            if let Some(limit) = context.filter(|limit| length > *limit) {
+                return Err(EngineError::Invalid(format!(
+                    "a sequence of {length} tokens is longer than the model's context of {limit}"
+                )));
+            }
+            batch.parts.push(start..start + n);
+            batch.rows.extend(sequence.rows.indices(n).into_iter().map(|r| start as u32 + r));
+        }
+        if batch.tokens.is_empty() {
+            return Err(EngineError::Invalid("a step has no sequences".into()));
+        }
+        if let Some(bad) = batch.tokens.iter().find(|t| **t as usize >= vocabulary) {
+            return Err(EngineError::Invalid(format!("token {bad} lies outside the vocabulary of {vocabulary}")));
+        }
+        if batch.rows.iter().any(|r| *r as usize >= batch.tokens.len()) {
+            return Err(EngineError::Invalid("a wanted row lies outside its sequence".into()));
+        }
+        Ok(batch)
+    }
+}

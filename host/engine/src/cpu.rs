@@ -1,0 +1,109 @@
+//! Runs a program on the CPU. A [`Plan`] made once says which buffer each value stands in and where the threads of the
+//! [`Team`] must wait for one another; a pass allocates nothing but its logits.
+
+mod plan;
+mod run;
+mod team;
+
+use crate::EngineError;
+use crate::batch::{Batch, Sequence};
+use crate::model::Observer;
+use crate::packed::{Activations, Rounding};
+use crate::program::{Program, RowSpace};
+use crate::rope::Rope;
+use candle_core::{Device, Tensor};
+use plan::{Place, Plan};
+use std::sync::{Mutex, PoisonError};
+use team::Team;
+
+/// A program ready to run on the CPU.
+pub(crate) struct CpuModel {
+    plan: Plan,
+    ropes: Vec<Rope>,
+    team: Team,
+    arena: Mutex<Arena>,
+}
+
+/// What the values of a pass stand in; kept from one pass to the next.
+#[derive(Default)]
+struct Arena {
+    buffers: Vec<Vec<f32>>,
+    bytes: Activations,
+    words: Activations,
+}
+
+impl Arena {
+    /// Makes room for a pass.
+    fn prepare(&mut self, plan: &Plan, rows: impl Fn(RowSpace) -> usize) {
+        self.buffers.resize_with(plan.buffers.len(), Vec::new);
+        for (room, buffer) in self.buffers.iter_mut().zip(&plan.buffers) {
+            let len = rows(buffer.rows) * buffer.width;
+            if room.len() < len {
+                // Growing in place would copy what nobody needs.
+                *room = vec![0.0; len];
+            }
+        }
+        for (rounding, space, width) in &plan.rounded {
+            let elements = rows(*space) * width;
+            match rounding {
+                Rounding::Bytes => self.bytes.reserve(*rounding, elements),
+                Rounding::Words => self.words.reserve(*rounding, elements),
+            }
+        }
+    }
+}
+
+impl CpuModel {
+    pub fn new(program: Program, threads: usize) -> Result<Self, EngineError> {
+        let team = Team::new(threads)
+            .map_err(|e| EngineError::Unsupported(format!("the engine's threads cannot be started: {e}")))?;
+        let (plan, ropes) = Plan::new(program)?;
+        let arena = Arena { buffers: plan.constants.clone(), ..Arena::default() };
+        Ok(Self { plan, ropes, team, arena: Mutex::new(arena) })
+    }
+
+    /// One pass: the logits, where the program makes them.
+    pub fn run(
+        &self,
+        batch: &Batch,
+        sequences: &mut [Sequence<'_>],
+        mut observer: Option<&mut Observer<'_>>,
+    ) -> Result<Option<Tensor>, EngineError> {
+        let plan = &self.plan;
+        let rows = |space: RowSpace| match space {
+            RowSpace::Tokens => batch.tokens.len(),
+            RowSpace::Selected => batch.rows.len(),
+            RowSpace::Fixed(rows) => rows,
+        };
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        arena.prepare(plan, rows);
+        let shape = |place: &Place| (rows(plan.buffers[place.buffer].rows), place.width);
+        if let Some(logits) = &plan.logits {
+            // The caller gets this buffer itself.
+            let (rows, width) = shape(logits);
+            arena.buffers[logits.buffer] = vec![0.0; rows * width];
+        }
+        let pass = run::Pass::new(plan, batch, &self.ropes, sequences, &mut arena);
+        let mut start = 0;
+        for end in plan.stops.iter().copied().chain([plan.steps.len()]) {
+            if start == end {
+                continue;
+            }
+            self.team.run(&|member| {
+                for index in start..end {
+                    pass.step(index, member);
+                }
+            });
+            if let Some(see) = observer.as_mut() {
+                let step = &plan.steps[end - 1];
+                for (value, place) in &step.shows {
+                    see(*value, &Tensor::from_slice(pass.values(place), shape(place), &Device::Cpu)?)?;
+                }
+            }
+            start = end;
+        }
+        let Some(place) = &plan.logits else { return Ok(None) };
+        let logits = std::mem::take(&mut arena.buffers[place.buffer]);
+        Ok(Some(Tensor::from_vec(logits, shape(place), &Device::Cpu)?))
+    }
+}

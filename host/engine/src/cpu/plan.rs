@@ -1,0 +1,287 @@
+//! From a program to a plan: values share buffers where their lives do not overlap, silu and the product that reads it
+//! become one step, activations are rounded once for all matrices that multiply them, and a step waits for others only
+//! where it reads what they write or writes what they read.
+
+use crate::EngineError;
+use crate::attention::AttentionSpec;
+use crate::matrix::Matrix;
+use crate::packed::Rounding;
+use crate::program::{Op, Program, RowSpace, Step};
+use crate::rope::Rope;
+use aehost_graph::ValueId;
+use candle_core::{Device, Tensor};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What a step of the plan does; numbers are buffers.
+pub(super) enum Work {
+    Embed {
+        weight: Arc<Matrix>,
+        scale: Option<f32>,
+    },
+    /// Rounds activations for the packed matrices that follow.
+    Round(Rounding),
+    /// A product; with a packed matrix, of what was rounded last.
+    Linear {
+        weight: Arc<Matrix>,
+        bias: Option<Vec<f32>>,
+    },
+    RmsNorm {
+        weight: Vec<f32>,
+        epsilon: f32,
+    },
+    LayerNorm {
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+        epsilon: f32,
+    },
+    Rope(usize),
+    /// Keys and values go to a cache, from where attention reads them.
+    Cache(usize),
+    Attention {
+        spec: AttentionSpec,
+        cache: usize,
+    },
+    Map(Map),
+    Add,
+    Mul,
+    /// silu(a) * b.
+    Gated,
+    Scale(f32),
+    Softmax,
+    Select,
+}
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Map {
+    Silu,
+    Gelu,
+    GeluTanh,
+    Tanh,
+    Sigmoid,
+    Relu,
+}
+
+/// Where a value stands, and how wide it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub buffer: usize,
+    pub width: usize,
+}
+
+pub(super) struct PlanStep {
+    pub work: Work,
+    pub inputs: Vec<Place>,
+    pub outputs: Vec<Place>,
+    /// Whether all must be done with the steps before.
+    pub wait: bool,
+    /// Values to show when it is done.
+    pub shows: Vec<(ValueId, Place)>,
+}
+
+/// Where values stand: `[rows, width]`, for the widest that stands there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Buffer {
+    pub rows: RowSpace,
+    pub width: usize,
+}
+
+pub(super) struct Plan {
+    pub steps: Vec<PlanStep>,
+    pub buffers: Vec<Buffer>,
+    /// What buffers hold from the beginning; empty for all but weights used as values.
+    pub constants: Vec<Vec<f32>>,
+    /// Room that roundings need.
+    pub rounded: Vec<(Rounding, RowSpace, usize)>,
+    /// Steps before which a pass pauses to show values.
+    pub stops: Vec<usize>,
+    pub logits: Option<Place>,
+}
+
+/// What a step reads or writes, for finding where to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Resource {
+    Buffer(usize),
+    Rounded(Rounding),
+    Cache(usize),
+}
+
+impl Plan {
+    /// Plans a program, whose tensors are on the CPU; also gives back its ropes.
+    pub fn new(program: Program) -> Result<(Self, Vec<Rope>), EngineError> {
+        let Program { mut steps, slots, wanted, logits, ropes, .. } = program;
+        let shown: HashSet<usize> = wanted.iter().map(|(_, slot)| *slot).collect();
+        fuse_gates(&mut steps, &shown);
+        let mut plan = Self {
+            steps: Vec::new(),
+            buffers: Vec::new(),
+            constants: Vec::new(),
+            rounded: Vec::new(),
+            stops: Vec::new(),
+            logits: None,
+        };
+        let mut places: Vec<Option<Place>> = vec![None; slots.len()];
+        let mut free: Vec<usize> = Vec::new();
+        // Which slot's values each rounding holds.
+        let mut holds: [Option<usize>; 2] = [None; 2];
+        for step in steps {
+            let Step { op, inputs, outputs, release, .. } = step;
+            let read: Vec<Place> = inputs.iter().filter_map(|slot| places[*slot]).collect();
+            if let Op::Linear { weight, .. } = &op
+                && let Matrix::Packed(packed) = &**weight
+            {
+                let rounding = Rounding::of(packed.layout());
+                let held = &mut holds[rounding as usize];
+                if *held != Some(inputs[0]) {
+                    *held = Some(inputs[0]);
+                    plan.rounded.push((rounding, slots[inputs[0]].rows, slots[inputs[0]].width));
+                    plan.push(Work::Round(rounding), read.clone(), vec![]);
+                }
+            }
+            let constant = match &op {
+                Op::Parameter(tensor) => Some(numbers(tensor)?),
+                _ => None,
+            };
+            // Attention reads the cache itself: what a cache puts out is never stored.
+            let stored = if matches!(op, Op::Cache(_)) { &[][..] } else { &outputs[..] };
+            for slot in stored {
+                let wanted = slots[*slot];
+                let fits = |b: &usize| plan.buffers[*b].rows == wanted.rows;
+                let reusable = free.iter().rposition(fits).filter(|_| constant.is_none());
+                let buffer = match reusable {
+                    Some(at) => free.swap_remove(at),
+                    None => {
+                        plan.buffers.push(Buffer { rows: wanted.rows, width: 0 });
+                        plan.constants.push(constant.clone().unwrap_or_default());
+                        plan.buffers.len() - 1
+                    }
+                };
+                plan.buffers[buffer].width = plan.buffers[buffer].width.max(wanted.width);
+                places[*slot] = Some(Place { buffer, width: wanted.width });
+            }
+            if let Some(work) = work(op)? {
+                plan.push(work, read, stored.iter().filter_map(|slot| places[*slot]).collect());
+                let shows: Vec<(ValueId, Place)> = wanted
+                    .iter()
+                    .filter(|(_, slot)| stored.contains(slot))
+                    .filter_map(|(value, slot)| Some((*value, places[*slot]?)))
+                    .collect();
+                if !shows.is_empty() {
+                    plan.stops.push(plan.steps.len());
+                }
+                if let Some(last) = plan.steps.last_mut() {
+                    last.shows = shows;
+                }
+            }
+            for slot in release {
+                // A weight used as a value keeps its buffer for the next pass.
+                if let Some(place) = places[slot].take().filter(|place| plan.constants[place.buffer].is_empty()) {
+                    free.push(place.buffer);
+                }
+            }
+        }
+        plan.logits = logits.and_then(|slot| places[slot]);
+        plan.find_waits();
+        Ok((plan, ropes))
+    }
+
+    fn push(&mut self, work: Work, inputs: Vec<Place>, outputs: Vec<Place>) {
+        self.steps.push(PlanStep { work, inputs, outputs, wait: false, shows: vec![] });
+    }
+
+    fn find_waits(&mut self) {
+        let (mut read, mut written) = (HashSet::new(), HashSet::new());
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            let (mut reads, mut writes): (Vec<Resource>, Vec<Resource>) = (
+                step.inputs.iter().map(|place| Resource::Buffer(place.buffer)).collect(),
+                step.outputs.iter().map(|place| Resource::Buffer(place.buffer)).collect(),
+            );
+            match &step.work {
+                Work::Round(rounding) => writes.push(Resource::Rounded(*rounding)),
+                Work::Linear { weight, .. } => {
+                    if let Matrix::Packed(packed) = &**weight {
+                        reads.push(Resource::Rounded(Rounding::of(packed.layout())));
+                    }
+                }
+                Work::Cache(cache) => writes.push(Resource::Cache(*cache)),
+                Work::Attention { cache, .. } => reads.push(Resource::Cache(*cache)),
+                _ => {}
+            }
+            let conflict = reads.iter().any(|r| written.contains(r))
+                || writes.iter().any(|r| written.contains(r) || read.contains(r));
+            // Where a pass pauses, all are done anyway.
+            let paused = self.stops.contains(&index);
+            step.wait = conflict && !paused;
+            if conflict || paused {
+                read.clear();
+                written.clear();
+            }
+            read.extend(reads);
+            written.extend(writes);
+        }
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The work of an op; none for what needs none.
+fn work(op: Op) -> Result<Option<Work>, EngineError> {
+    let optional = |tensor: Option<Tensor>| tensor.as_ref().map(numbers).transpose();
+    Ok(Some(match op {
+        Op::Embedding { weight, scale } => Work::Embed { weight, scale: scale.map(|s| s as f32) },
+        Op::Linear { weight, bias } => Work::Linear { weight, bias: optional(bias)? },
+        Op::RmsNorm { weight, epsilon } => Work::RmsNorm { weight: numbers(&weight)?, epsilon: epsilon as f32 },
+        Op::LayerNorm { weight, bias, epsilon } => {
+            Work::LayerNorm { weight: numbers(&weight)?, bias: optional(bias)?, epsilon: epsilon as f32 }
+        }
+        Op::Rope(rope) => Work::Rope(rope),
+        Op::Cache(cache) => Work::Cache(cache),
+        Op::Attention { spec, cache } => Work::Attention { spec, cache },
+        Op::Add => Work::Add,
+        Op::Mul => Work::Mul,
+        Op::Gated => Work::Gated,
+        Op::Silu => Work::Map(Map::Silu),
+        Op::Gelu => Work::Map(Map::Gelu),
+        Op::GeluTanh => Work::Map(Map::GeluTanh),
+        Op::Tanh => Work::Map(Map::Tanh),
+        Op::Sigmoid => Work::Map(Map::Sigmoid),
+        Op::Relu => Work::Map(Map::Relu),
+        Op::Scale(factor) => Work::Scale(factor as f32),
+        Op::Softmax => Work::Softmax,
+        Op::SelectRows => Work::Select,
+        Op::Parameter(_) => return Ok(None),
+    }))
+}
+
+/// Makes one step of silu followed by the only product that reads it.
+fn fuse_gates(steps: &mut Vec<Step>, shown: &HashSet<usize>) {
+    let mut readers: HashMap<usize, usize> = HashMap::new();
+    steps.iter().flat_map(|step| &step.inputs).for_each(|slot| *readers.entry(*slot).or_default() += 1);
+    let mut at = 0;
+    while at < steps.len() {
+        let slot = steps[at].outputs.first().copied().filter(|slot| !shown.contains(slot));
+        let product = match (&steps[at].op, slot) {
+            (Op::Silu, Some(slot)) if readers.get(&slot) == Some(&1) => {
+                steps[at..].iter().position(|s| matches!(s.op, Op::Mul) && s.inputs.contains(&slot))
+            }
+            _ => None,
+        };
+        match product {
+            Some(product) => {
+                let silu = steps.remove(at);
+                // The silu came first, so its removal moved the product up by one.
+                let product = &mut steps[at + product - 1];
+                let other =
+                    *product.inputs.iter().find(|i| Some(**i) != slot).expect("a product has two different inputs");
+                product.op = Op::Gated;
+                product.inputs = vec![silu.inputs[0], other];
+                // What the silu was the last to read, the product now is.
+                product.release.extend(silu.release);
+            }
+            None => at += 1,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One pass through a plan, as each member of the team goes through it.
+
+use super::Arena;
+use super::plan::{Map, Place, Plan, PlanStep, Work};
+use super::team::Member;
+use crate::attention::{self, Block, Queries};
+use crate::batch::{Batch, Sequence};
+use crate::kernels;
+use crate::matrix::Matrix;
+use crate::packed::{Rounded, Rounding};
+use crate::program::RowSpace;
+use crate::rope::{Angles, Rope};
+use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+
+/// Elements below which spreading a step costs more than doing it.
+const SPREAD: usize = 4096;
+
+/// A pointer that the team shares.
+struct Shared<T>(*mut T);
+// SAFETY: who uses what when is settled by the plan: see `Pass`.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+/// A step's batch, caches and buffers. Members write disjoint parts of a step's outputs, and the plan has them wait before
+/// they read what others wrote, or write what others may still read; all `unsafe` below leans on that.
+pub(super) struct Pass<'a> {
+    plan: &'a Plan,
+    batch: &'a Batch,
+    ropes: &'a [Rope],
+    angles: Vec<Angles>,
+    blocks: Vec<Block>,
+    buffers: Vec<Shared<f32>>,
+    bytes: Rounded,
+    words: Rounded,
+    sequences: Shared<Sequence<'a>>,
+    sequence_count: usize,
+    /// How much of each step's work is taken.
+    taken: Vec<AtomicUsize>,
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(
+        plan: &'a Plan,
+        batch: &'a Batch,
+        ropes: &'a [Rope],
+        sequences: &mut [Sequence<'_>],
+        arena: &mut Arena,
+    ) -> Self {
+        Self {
+            plan,
+            batch,
+            ropes,
+            angles: ropes.iter().map(|rope| rope.angles(&batch.positions)).collect(),
+            blocks: attention::blocks(&batch.parts),
+            buffers: arena.buffers.iter_mut().map(|buffer| Shared(buffer.as_mut_ptr())).collect(),
+            bytes: arena.bytes.view(Rounding::Bytes, 0, 0),
+            words: arena.words.view(Rounding::Words, 0, 0),
+            sequence_count: sequences.len(),
+            sequences: Shared(sequences.as_mut_ptr().cast()),
+            taken: plan.steps.iter().map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
+    fn rows(&self, place: &Place) -> usize {
+        match self.plan.buffers[place.buffer].rows {
+            RowSpace::Tokens => self.batch.tokens.len(),
+            RowSpace::Selected => self.batch.rows.len(),
+            RowSpace::Fixed(rows) => rows,
+        }
+    }
+
+    /// All of a value.
+    pub fn values(&self, place: &Place) -> &[f32] {
+        self.read(place, 0..self.rows(place))
+    }
+
+    /// Rows of a value.
+    fn read(&self, place: &Place, rows: Range<usize>) -> &[f32] {
+        debug_assert!(rows.end <= self.rows(place));
+        // SAFETY: the buffer has room for all rows of its widest value, and the plan keeps writers away meanwhile.
+        unsafe {
+            let start = self.buffers[place.buffer].0.add(rows.start * place.width);
+            std::slice::from_raw_parts(start, rows.len() * place.width)
+        }
+    }
+
+    /// Rows of a value, to be written.
+    ///
+    /// # Safety
+    /// No other member may write, and none may read, these rows before the plan has all wait.
+    #[allow(clippy::mut_from_ref, reason = "members share the pass and write disjoint rows")]
+    unsafe fn write(&self, place: &Place, rows: Range<usize>) -> &mut [f32] {
+        debug_assert!(rows.end <= self.rows(place));
+        // SAFETY: as in `read`; the rows are the caller's.
+        unsafe {
+            let start = self.buffers[place.buffer].0.add(rows.start * place.width);
+            std::slice::from_raw_parts_mut(start, rows.len() * place.width)
+        }
+    }
+
+    /// This member's rows of a step's output; all of them are member 0's where there are few numbers.
+    fn share(&self, member: &Member<'_>, place: &Place) -> Range<usize> {
+        let rows = self.rows(place);
+        match rows * place.width < SPREAD {
+            true if member.index == 0 => 0..rows,
+            true => 0..0,
+            false => member.share(rows, 1),
+        }
+    }
+
+    /// Does this member's share of a step.
+    pub fn step(&self, index: usize, member: &Member<'_>) {
+        let step = &self.plan.steps[index];
+        if step.wait {
+            member.barrier();
+        }
+        match &step.work {
+            Work::Linear { weight, bias } => self.linear(step, index, weight, bias.as_deref(), member),
+            Work::Round(rounding) => self.round(step, *rounding, member),
+            Work::Cache(cache) => {
+                if member.index == 0 {
+                    self.append(step, *cache);
+                }
+            }
+            Work::Attention { spec, cache } => {
+                let (q, out) = (&step.inputs[0], &step.outputs[0]);
+                let tasks = self.blocks.len() * spec.kv_heads;
+                while let Some(tasks) = member.claim(&self.taken[index], tasks, 1) {
+                    for task in tasks {
+                        let block = self.blocks[task / spec.kv_heads];
+                        // SAFETY: nobody appends to caches before all are done here.
+                        let sequence = unsafe { &*self.sequences.0.add(block.sequence) };
+                        let layer = &sequence.cache.layers[*cache];
+                        let queries = Queries::of(self.batch, block, self.values(q), q.width, layer);
+                        // SAFETY: the task has these heads of these tokens to itself.
+                        unsafe {
+                            let out = self.buffers[out.buffer].0.add(block.first * out.width);
+                            attention::attend(spec, &queries, task % spec.kv_heads, out);
+                        }
+                    }
+                }
+            }
+            row_wise => self.row_wise(step, row_wise, member),
+        }
+    }
+
+    fn linear(&self, step: &PlanStep, index: usize, weight: &Matrix, bias: Option<&[f32]>, member: &Member<'_>) {
+        let (input, out) = (&step.inputs[0], &step.outputs[0]);
+        let rows = self.rows(out);
+        if rows == 0 {
+            return;
+        }
+        let y = self.buffers[out.buffer].0;
+        let add_bias = |columns: Range<usize>| {
+            let Some(bias) = bias else { return };
+            for row in 0..rows {
+                // SAFETY: these columns are this member's.
+                let y =
+                    unsafe { std::slice::from_raw_parts_mut(y.add(row * out.width + columns.start), columns.len()) };
+                y.iter_mut().zip(&bias[columns.clone()]).for_each(|(y, b)| *y += b);
+            }
+        };
+        match weight {
+            Matrix::Packed(packed) => {
+                let tiles = packed.tiles();
+                let chunk = tiles.div_ceil(member.size() * 8).max(1);
+                let x = self.rounded(Rounding::of(packed.layout()), rows, input.width);
+                while let Some(tiles) = member.claim(&self.taken[index], tiles, chunk) {
+                    let columns = tiles.start * crate::packed::LANES..(tiles.end * crate::packed::LANES).min(out.width);
+                    // SAFETY: the tiles' columns are this member's, and the rounded activations are there.
+                    unsafe { packed.linear_tiles(tiles, x, y) };
+                    add_bias(columns);
+                }
+            }
+            Matrix::Stored(stored) => {
+                let x = self.read(input, 0..rows);
+                let chunk = stored.task(rows, member.size());
+                while let Some(columns) = member.claim(&self.taken[index], out.width, chunk) {
+                    // SAFETY: the columns are this member's.
+                    unsafe { stored.linear_rows(columns.clone(), x, y) };
+                    add_bias(columns);
+                }
+            }
+            Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
+        }
+    }
+
+    /// The room for rounded activations, which was made before the pass.
+    fn rounded(&self, rounding: Rounding, rows: usize, columns: usize) -> Rounded {
+        let room = match rounding {
+            Rounding::Bytes => self.bytes,
+            Rounding::Words => self.words,
+        };
+        room.shaped(rows, columns)
+    }
+
+    fn round(&self, step: &PlanStep, rounding: Rounding, member: &Member<'_>) {
+        let input = &step.inputs[0];
+        let rows = self.share(member, input);
+        if !rows.is_empty() {
+            let room = self.rounded(rounding, self.rows(input), input.width);
+            // SAFETY: these rows are this member's, and the room is as large.
+            unsafe { room.round(rows.start, self.read(input, rows.clone())) };
+        }
+    }
+
+    /// Appends keys and values to every sequence's cache; for one member.
+    fn append(&self, step: &PlanStep, cache: usize) {
+        let (k, v) = (&step.inputs[0], &step.inputs[1]);
+        for (i, part) in self.batch.parts.iter().enumerate() {
+            debug_assert!(i < self.sequence_count);
+            // SAFETY: one member appends, and the plan has all wait before attention reads.
+            let sequence = unsafe { &mut *self.sequences.0.add(i) };
+            sequence.cache.layers[cache].append(
+                self.read(k, part.clone()),
+                self.read(v, part.clone()),
+                &self.batch.positions[part.clone()],
+                &self.batch.branches[part.clone()],
+            );
+        }
+    }
+
+    /// Steps that make each row from the same rows of their inputs.
+    fn row_wise(&self, step: &PlanStep, work: &Work, member: &Member<'_>) {
+        let out = &step.outputs[0];
+        let rows = self.share(member, out);
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: these rows are this member's.
+        let y = unsafe { self.write(out, rows.clone()) };
+        let input = |i: usize| self.read(&step.inputs[i], rows.clone());
+        match work {
+            Work::Embed { weight, scale } => {
+                for (token, y) in self.batch.tokens[rows.clone()].iter().zip(y.chunks_exact_mut(out.width)) {
+                    weight.row(*token as usize, y);
+                }
+                if let Some(scale) = scale {
+                    y.iter_mut().for_each(|y| *y *= scale);
+                }
+            }
+            Work::RmsNorm { weight, epsilon } => {
+                let groups = input(0).chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len()));
+                groups.for_each(|(x, y)| kernels::root_mean_square_norm(x, weight, *epsilon, y));
+            }
+            Work::LayerNorm { weight, bias, epsilon } => {
+                let groups = input(0).chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len()));
+                groups.for_each(|(x, y)| kernels::layer_norm(x, weight, bias.as_deref(), *epsilon, y));
+            }
+            Work::Rope(rope) => {
+                y.copy_from_slice(input(0));
+                self.ropes[*rope].rotate(y, out.width, &self.angles[*rope], rows.start);
+            }
+            Work::Map(map) => {
+                let x = input(0);
+                match map {
+                    Map::Silu => kernels::silu(x, y),
+                    Map::Gelu => apply(x, y, kernels::gelu),
+                    Map::GeluTanh => apply(x, y, kernels::gelu_tanh),
+                    Map::Tanh => apply(x, y, f32::tanh),
+                    Map::Sigmoid => apply(x, y, |x| 1.0 / (1.0 + (-x).exp())),
+                    Map::Relu => apply(x, y, |x| x.max(0.0)),
+                }
+            }
+            Work::Gated => kernels::mul_silu(input(0), input(1), y),
+            Work::Add => self.combine(step, rows, y, |a, b| a + b),
+            Work::Mul => self.combine(step, rows, y, |a, b| a * b),
+            Work::Scale(factor) => apply(input(0), y, |x| x * factor),
+            Work::Softmax => {
+                y.copy_from_slice(input(0));
+                y.chunks_exact_mut(out.width).for_each(kernels::softmax);
+            }
+            Work::Select => {
+                for (row, y) in self.batch.rows[rows].iter().zip(y.chunks_exact_mut(out.width)) {
+                    let row = *row as usize;
+                    y.copy_from_slice(self.read(&step.inputs[0], row..row + 1));
+                }
+            }
+            Work::Linear { .. } | Work::Round(_) | Work::Cache(_) | Work::Attention { .. } => {
+                unreachable!("these are not done row by row")
+            }
+        }
+    }
+
+    /// A function of two values; a weight's one row goes with every row, and one column with every column.
+    fn combine(&self, step: &PlanStep, rows: Range<usize>, y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Copy) {
+        let width = step.outputs[0].width;
+        let of = |place: &Place, row: usize| match self.rows(place) {
+            1 => self.read(place, 0..1),
+            _ => self.read(place, row..row + 1),
+        };
+        let (left, right) = (&step.inputs[0], &step.inputs[1]);
+        for (row, y) in rows.zip(y.chunks_exact_mut(width)) {
+            match (of(left, row), of(right, row)) {
+                (a, b) if a.len() == b.len() => y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = f(*a, *b)),
+                (a, [b]) => y.iter_mut().zip(a).for_each(|(y, a)| *y = f(*a, *b)),
+                (a, b) => y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a[0], *b)),
+            }
+        }
+    }
+}
+
+fn apply(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x));
+}

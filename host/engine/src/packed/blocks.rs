@@ -1,0 +1,247 @@
+//! One ggml block taken apart into scales and codes, and where its parts lie among those of seven other rows. Formulas and
+//! bit positions are those of ggml's `ggml-quants.c` (`dequantize_row_*`).
+
+use super::{BLOCK, LANES, Layout, half};
+use aehost_formats::Encoding;
+
+/// Blocks have 8 records at most.
+const RECORDS: usize = 8;
+
+/// The parts of one block of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Float16, as bits.
+    scale: [u8; 2],
+    /// Float16, as bits; zero where the format has none.
+    minimum: [u8; 2],
+    /// Of each record: scale and minimum of six bits (Q4_K, Q5_K), or the signed scales of both halves (Q6_K).
+    small: [[u8; 2]; RECORDS],
+    codes: [[u8; BLOCK]; RECORDS],
+}
+
+impl Block {
+    /// Takes a ggml block apart.
+    pub fn split(encoding: Encoding, bytes: &[u8]) -> Self {
+        let mut this = Self {
+            scale: [bytes[0], bytes[1]],
+            minimum: [0; 2],
+            small: [[0; 2]; RECORDS],
+            codes: [[0; BLOCK]; RECORDS],
+        };
+        match encoding {
+            Encoding::Q8_0 => this.codes[0].copy_from_slice(&bytes[2..34]),
+            Encoding::Q4_0 => nibbles(&bytes[2..18], &mut this.codes[0]),
+            Encoding::Q4_1 => {
+                this.minimum.copy_from_slice(&bytes[2..4]);
+                nibbles(&bytes[4..20], &mut this.codes[0]);
+            }
+            Encoding::Q5_0 => {
+                nibbles(&bytes[6..22], &mut this.codes[0]);
+                fifth_bits(&bytes[2..6], &mut this.codes[0]);
+            }
+            Encoding::Q5_1 => {
+                this.minimum.copy_from_slice(&bytes[2..4]);
+                nibbles(&bytes[8..24], &mut this.codes[0]);
+                fifth_bits(&bytes[4..8], &mut this.codes[0]);
+            }
+            Encoding::Q4K | Encoding::Q5K => {
+                this.minimum.copy_from_slice(&bytes[2..4]);
+                let (packed, rest) = (&bytes[4..16], &bytes[16..]);
+                let (high, low) = if encoding == Encoding::Q5K { rest.split_at(32) } else { (&[][..], rest) };
+                for r in 0..RECORDS {
+                    this.small[r] = six_bit_scales(packed, r);
+                    for i in 0..BLOCK {
+                        let byte = low[r / 2 * BLOCK + i];
+                        let fifth = high.get(i).map_or(0, |h| (h >> r & 1) << 4);
+                        this.codes[r][i] = if r % 2 == 0 { byte & 15 } else { byte >> 4 } | fifth;
+                    }
+                }
+            }
+            Encoding::Q6K => {
+                // Low nibbles of 128 columns are 64 bytes, their upper two bits 32 bytes; then the scales, and the scale.
+                this.scale.copy_from_slice(&bytes[208..210]);
+                for r in 0..RECORDS {
+                    let (part, quarter) = (r / 4, r % 4);
+                    this.small[r] = [bytes[192 + 2 * r], bytes[193 + 2 * r]];
+                    for i in 0..BLOCK {
+                        let low = bytes[part * 64 + quarter % 2 * BLOCK + i];
+                        let low = if quarter < 2 { low & 15 } else { low >> 4 };
+                        let high = bytes[128 + part * BLOCK + i] >> (2 * quarter) & 3;
+                        this.codes[r][i] = low | high << 4;
+                    }
+                }
+            }
+            other => unreachable!("{} has no packed layout", other.name()),
+        }
+        this
+    }
+
+    /// Puts the block among those of other rows.
+    pub fn place(&self, layout: Layout, lane: usize, group: &mut [u8]) {
+        let (header, records) = group.split_at_mut(layout.header());
+        header[2 * lane..][..2].copy_from_slice(&self.scale);
+        if layout.minimum {
+            header[2 * LANES + 2 * lane..][..2].copy_from_slice(&self.minimum);
+        }
+        for (r, record) in records.chunks_exact_mut(layout.record()).enumerate() {
+            let (small, codes) = record.split_at_mut(layout.small_scales());
+            if !small.is_empty() {
+                small[lane] = self.small[r][0];
+                small[LANES + lane] = self.small[r][1];
+            }
+            for (i, code) in self.codes[r].into_iter().enumerate() {
+                let place = Place::of(layout, lane, i);
+                codes[place.low.0] |= if layout.bits == 8 { code } else { (code & 15) << place.low.1 };
+                if let Some((byte, shift)) = place.high {
+                    codes[byte] |= code >> 4 << shift;
+                }
+            }
+        }
+    }
+
+    /// Finds the block of a row among those of others.
+    pub fn take(layout: Layout, lane: usize, group: &[u8]) -> Self {
+        let (header, records) = group.split_at(layout.header());
+        let pair = |at: usize| [header[at], header[at + 1]];
+        let minimum = if layout.minimum { pair(2 * LANES + 2 * lane) } else { [0; 2] };
+        let mut this = Self { scale: pair(2 * lane), minimum, small: [[0; 2]; RECORDS], codes: [[0; BLOCK]; RECORDS] };
+        for (r, record) in records.chunks_exact(layout.record()).enumerate() {
+            let (small, codes) = record.split_at(layout.small_scales());
+            if !small.is_empty() {
+                this.small[r] = [small[lane], small[LANES + lane]];
+            }
+            for (i, code) in this.codes[r].iter_mut().enumerate() {
+                let place = Place::of(layout, lane, i);
+                let low = codes[place.low.0];
+                *code = if layout.bits == 8 { low } else { low >> place.low.1 & 15 };
+                if let Some((byte, shift)) = place.high {
+                    *code |= (codes[byte] >> shift & ((1 << (layout.bits - 4)) - 1)) << 4;
+                }
+            }
+        }
+        this
+    }
+
+    /// The numbers that it stands for.
+    pub fn decode(&self, layout: Layout, out: &mut [f32]) {
+        let (scale, minimum) = (half(&self.scale), half(&self.minimum));
+        for (r, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+            let [a, b] = self.small[r];
+            for (i, out) in out.iter_mut().enumerate() {
+                let code = self.codes[r][i];
+                *out = match (layout.bits, layout.minimum, layout.records > 1) {
+                    (8, ..) => scale * f32::from(code as i8),
+                    (_, true, false) => scale * f32::from(code) + minimum,
+                    (_, true, true) => scale * f32::from(a) * f32::from(code) - minimum * f32::from(b),
+                    (_, false, small) => {
+                        let half = if i < BLOCK / 2 { a } else { b };
+                        let scale = if small { scale * f32::from(half as i8) } else { scale };
+                        scale * (i32::from(code) + layout.zero()) as f32
+                    }
+                };
+            }
+        }
+    }
+
+    /// The ggml block.
+    #[cfg(test)]
+    pub fn join(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        let codes = &self.codes[0];
+        let low =
+            |codes: &[u8; BLOCK]| -> Vec<u8> { (0..16).map(|i| codes[i] & 15 | (codes[i + 16] & 15) << 4).collect() };
+        let high: u32 = (0..BLOCK).map(|i| u32::from(codes[i] >> 4 & 1) << i).sum();
+        if encoding != Encoding::Q6K {
+            out.extend(self.scale);
+        }
+        match encoding {
+            Encoding::Q8_0 => out.extend(codes),
+            Encoding::Q4_0 => out.extend(low(codes)),
+            Encoding::Q4_1 => {
+                out.extend(self.minimum);
+                out.extend(low(codes));
+            }
+            Encoding::Q5_0 => {
+                out.extend(high.to_le_bytes());
+                out.extend(low(codes));
+            }
+            Encoding::Q5_1 => {
+                out.extend(self.minimum);
+                out.extend(high.to_le_bytes());
+                out.extend(low(codes));
+            }
+            Encoding::Q4K | Encoding::Q5K => {
+                out.extend(self.minimum);
+                let s = &self.small;
+                out.extend((0..4).map(|r| s[r][0] | s[r + 4][0] >> 4 << 6));
+                out.extend((0..4).map(|r| s[r][1] | s[r + 4][1] >> 4 << 6));
+                out.extend((4..8).map(|r| s[r][0] & 15 | (s[r][1] & 15) << 4));
+                if encoding == Encoding::Q5K {
+                    out.extend((0..BLOCK).map(|i| (0..RECORDS).map(|r| (self.codes[r][i] >> 4) << r).sum::<u8>()));
+                }
+                for pair in self.codes.chunks_exact(2) {
+                    out.extend((0..BLOCK).map(|i| pair[0][i] & 15 | (pair[1][i] & 15) << 4));
+                }
+            }
+            _ => {
+                for part in self.codes.chunks_exact(4) {
+                    for half in 0..2 {
+                        out.extend((0..BLOCK).map(|i| part[half][i] & 15 | (part[half + 2][i] & 15) << 4));
+                    }
+                }
+                for part in self.codes.chunks_exact(4) {
+                    out.extend((0..BLOCK).map(|i| (0..4).map(|q| (part[q][i] >> 4) << (2 * q)).sum::<u8>()));
+                }
+                out.extend(self.small.iter().flatten());
+                out.extend(self.scale);
+            }
+        }
+    }
+}
+
+/// Byte and shift of a code's lower four bits and of the rest, in a record's codes.
+struct Place {
+    low: (usize, u32),
+    high: Option<(usize, u32)>,
+}
+
+impl Place {
+    /// Column `i` of a row. Codes of fewer than 8 bits share a byte with those 16 columns on.
+    fn of(layout: Layout, lane: usize, i: usize) -> Self {
+        let at = lane * 4 + i % 4;
+        if layout.bits == 8 {
+            return Self { low: (i / 4 * BLOCK + at, 0), high: None };
+        }
+        let (quad, later) = (i % 16 / 4, i / 16);
+        let low = (quad * BLOCK + at, 4 * later as u32);
+        let planes = 4 * BLOCK;
+        let high = match layout.bits {
+            5 => Some((planes + at, (quad + 4 * later) as u32)),
+            6 => Some((planes + later * BLOCK + at, 2 * quad as u32)),
+            _ => None,
+        };
+        Self { low, high }
+    }
+}
+
+/// 16 bytes as 32 codes: the low nibbles first.
+fn nibbles(bytes: &[u8], codes: &mut [u8; BLOCK]) {
+    for (i, byte) in bytes.iter().enumerate() {
+        codes[i] = byte & 15;
+        codes[i + 16] = byte >> 4;
+    }
+}
+
+fn fifth_bits(bytes: &[u8], codes: &mut [u8; BLOCK]) {
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= (bytes[i / 8] >> (i % 8) & 1) << 4;
+    }
+}
+
+/// Scale and minimum of a record of Q4_K and Q5_K, from the 12 bytes that hold all sixteen (ggml's `get_scale_min_k4`).
+fn six_bit_scales(packed: &[u8], record: usize) -> [u8; 2] {
+    if record < 4 {
+        return [packed[record] & 63, packed[record + 4] & 63];
+    }
+    let low = packed[record + 4];
+    [low & 15 | packed[record - 4] >> 6 << 4, low >> 4 | packed[record] >> 6 << 4]
+}

@@ -1,0 +1,357 @@
+//! A graph made ready: its nodes in order as steps on numbered slots, with weights in memory. Both executors, that on
+//! the CPU's own buffers and that on tensors, run the same program.
+
+use crate::attention::AttentionSpec;
+use crate::cache::{CacheSpec, CacheType};
+use crate::matrix::Matrix;
+use crate::rope::Rope;
+use crate::{EngineError, Variant};
+use aehost_graph::{Graph, Node, NodeId, ValueId, ValueType, op_info};
+use candle_core::{Device, Tensor};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What a step does.
+pub(crate) enum Op {
+    Embedding {
+        weight: Arc<Matrix>,
+        scale: Option<f64>,
+    },
+    Linear {
+        weight: Arc<Matrix>,
+        bias: Option<Tensor>,
+    },
+    RmsNorm {
+        weight: Tensor,
+        epsilon: f64,
+    },
+    LayerNorm {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        epsilon: f64,
+    },
+    Rope(usize),
+    Cache(usize),
+    Attention {
+        spec: AttentionSpec,
+        cache: usize,
+    },
+    Add,
+    Mul,
+    Silu,
+    GeluTanh,
+    Gelu,
+    /// silu(a) * b; made of the two where an executor does both in one pass.
+    Gated,
+    Tanh,
+    Sigmoid,
+    Relu,
+    Scale(f64),
+    Softmax,
+    Parameter(Tensor),
+    /// Keeps the rows whose logits are wanted; the engine's own, before the token-wise end of the graph.
+    SelectRows,
+}
+
+/// One op on slots.
+pub(crate) struct Step {
+    /// The node's name.
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<usize>,
+    pub outputs: Vec<usize>,
+    /// Slots that nothing needs after this step.
+    pub release: Vec<usize>,
+}
+
+/// How many rows a value has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RowSpace {
+    /// One for each token of the step.
+    Tokens,
+    /// One for each token whose logits are wanted.
+    Selected,
+    /// A weight's own.
+    Fixed(usize),
+}
+
+/// The shape of a value: `[rows, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub rows: RowSpace,
+    pub width: usize,
+}
+
+/// The slot of the token ids.
+pub(crate) const IDS: usize = 0;
+/// The slot of the positions.
+pub(crate) const POSITIONS: usize = 1;
+
+/// The steps of a model's `decode` function.
+pub(crate) struct Program {
+    pub steps: Vec<Step>,
+    pub slots: Vec<Slot>,
+    /// Values to be looked at, and their slots.
+    pub wanted: Vec<(ValueId, usize)>,
+    /// Where the logits come to stand; none when only other values are wanted.
+    pub logits: Option<usize>,
+    pub ropes: Vec<Rope>,
+    pub caches: Vec<Arc<CacheSpec>>,
+}
+
+impl Program {
+    /// Makes the variant ready on a device: all that leads to the logits or, where other values are `wanted`, to those.
+    pub fn new(variant: &Variant, device: &Device, wanted: &[ValueId]) -> Result<Self, EngineError> {
+        let graph = variant.graph();
+        let missing =
+            |what: &str| EngineError::Invalid(format!("the model has no {what}: its family did not finish it"));
+        let function = graph.function("decode").ok_or_else(|| missing("function `decode`"))?;
+        let port = |ports: &[aehost_graph::Port], name: &str| ports.iter().find(|p| p.name == name).map(|p| p.value);
+        let ids = port(&function.inputs, "ids").ok_or_else(|| missing("input `ids`"))?;
+        let positions = port(&function.inputs, "positions").ok_or_else(|| missing("input `positions`"))?;
+        let logits = port(&function.outputs, "logits").ok_or_else(|| missing("output `logits`"))?;
+        let order =
+            graph.order("decode").ok_or_else(|| EngineError::Invalid("function `decode` has a cycle".into()))?;
+        let select = if wanted.is_empty() { select_rows_at(graph, logits) } else { None };
+        let needed = needed(graph, if wanted.is_empty() { std::slice::from_ref(&logits) } else { wanted });
+        let indices = Slot { rows: RowSpace::Tokens, width: 1 };
+        let mut builder = Builder {
+            variant,
+            device,
+            slot_of: HashMap::from([(ids, IDS), (positions, POSITIONS)]),
+            slots: vec![indices; 2],
+            ropes: Vec::new(),
+            caches: Vec::new(),
+            cache_of: HashMap::new(),
+        };
+        let mut steps = Vec::with_capacity(order.len() + 1);
+        for id in order.into_iter().filter(|id| needed.contains(id)) {
+            let node = graph.node(id).expect("the order lists nodes of the graph");
+            steps.push(builder.step(node)?);
+            if let Some(value) = select.filter(|v| node.outputs.contains(v)) {
+                // Later readers of the value see the selected rows.
+                let from = builder.slot_of[&value];
+                let width = builder.slots[from].width;
+                let to = builder.slot(Some(value), Slot { rows: RowSpace::Selected, width });
+                steps.push(Step {
+                    name: "select-rows".into(),
+                    op: Op::SelectRows,
+                    inputs: vec![from],
+                    outputs: vec![to],
+                    release: vec![],
+                });
+            }
+        }
+        let logits = match wanted.is_empty() {
+            true => Some(*builder.slot_of.get(&logits).ok_or_else(|| missing("node for its output `logits`"))?),
+            false => None,
+        };
+        let wanted = wanted
+            .iter()
+            .map(|value| match builder.slot_of.get(value) {
+                Some(slot) if *slot > POSITIONS => Ok((*value, *slot)),
+                _ => Err(EngineError::Invalid(format!("value {} is not computed by `decode`", value.0))),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        release_after_last_use(&mut steps, logits);
+        let Builder { slots, ropes, caches, .. } = builder;
+        Ok(Self { steps, slots, wanted, logits, ropes, caches })
+    }
+}
+
+/// The nodes that lead to the values.
+fn needed(graph: &Graph, values: &[ValueId]) -> HashSet<NodeId> {
+    let mut open: Vec<ValueId> = values.to_vec();
+    let mut nodes = HashSet::new();
+    while let Some(value) = open.pop() {
+        if let Some(node) = graph.producer(value).filter(|node| nodes.insert(*node)).and_then(|id| graph.node(id)) {
+            open.extend(&node.spec.inputs);
+        }
+    }
+    nodes
+}
+
+/// The value from which on every node down to the logits works token by token, so that only wanted rows need be computed.
+fn select_rows_at(graph: &Graph, logits: ValueId) -> Option<ValueId> {
+    let mut value = logits;
+    while let Some(node) = graph.producer(value).and_then(|id| graph.node(id)) {
+        let token_wise = op_info(&node.spec.op).is_some_and(|o| o.token_wise) && node.spec.inputs.len() == 1;
+        let only_reader = graph.consumers(node.spec.inputs.first().copied()?).len() == 1;
+        if !token_wise || !only_reader || graph.producer(node.spec.inputs[0]).is_none() {
+            break;
+        }
+        value = node.spec.inputs[0];
+    }
+    Some(value)
+}
+
+fn release_after_last_use(steps: &mut [Step], logits: Option<usize>) {
+    let mut seen: HashSet<usize> = logits.into_iter().collect();
+    for step in steps.iter_mut().rev() {
+        for slot in step.inputs.iter().chain(&step.outputs) {
+            if seen.insert(*slot) {
+                step.release.push(*slot);
+            }
+        }
+    }
+}
+
+struct Builder<'a> {
+    variant: &'a Variant,
+    device: &'a Device,
+    slot_of: HashMap<ValueId, usize>,
+    slots: Vec<Slot>,
+    ropes: Vec<Rope>,
+    caches: Vec<Arc<CacheSpec>>,
+    cache_of: HashMap<NodeId, usize>,
+}
+
+impl Builder<'_> {
+    fn step(&mut self, node: &Node) -> Result<Step, EngineError> {
+        let spec = &node.spec;
+        let inputs = spec
+            .inputs
+            .iter()
+            .map(|v| {
+                self.slot_of.get(v).copied().ok_or_else(|| {
+                    EngineError::Invalid(format!("node `{}` reads value {} before it is made", spec.name, v.0))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let op = self.op(node)?;
+        let selected = inputs.iter().any(|slot| self.slots[*slot].rows == RowSpace::Selected);
+        let outputs = node
+            .outputs
+            .iter()
+            .map(|value| {
+                let ty = self.variant.graph().value_type(*value).cloned().unwrap_or_else(ValueType::indices);
+                let rows = match ty.tokens {
+                    true if selected => RowSpace::Selected,
+                    true => RowSpace::Tokens,
+                    false => RowSpace::Fixed(ty.dims.iter().rev().skip(1).product()),
+                };
+                self.slot(Some(*value), Slot { rows, width: ty.width() })
+            })
+            .collect();
+        Ok(Step { name: spec.name.clone(), op, inputs, outputs, release: vec![] })
+    }
+
+    /// A new slot, which from now on holds the value.
+    fn slot(&mut self, value: Option<ValueId>, slot: Slot) -> usize {
+        self.slots.push(slot);
+        let number = self.slots.len() - 1;
+        if let Some(value) = value {
+            self.slot_of.insert(value, number);
+        }
+        number
+    }
+
+    fn op(&mut self, node: &Node) -> Result<Op, EngineError> {
+        let spec = &node.spec;
+        let width = |i: usize| self.variant.graph().value_type(spec.inputs[i]).map_or(0, |t| t.width());
+        let integer = |name: &str| spec.integer(name).unwrap_or(0) as usize;
+        Ok(match spec.op.as_str() {
+            "embedding" => Op::Embedding { weight: self.matrix(node, "weight")?, scale: spec.real("scale") },
+            "linear" => Op::Linear { weight: self.matrix(node, "weight")?, bias: self.vector(node, "bias")? },
+            "rms-norm" => {
+                let weight = self.required(node, "weight")?;
+                let weight = match spec.real("weight-offset") {
+                    Some(offset) => (weight + offset)?,
+                    None => weight,
+                };
+                Op::RmsNorm { weight, epsilon: spec.real("epsilon").unwrap_or(1e-5) }
+            }
+            "layer-norm" => Op::LayerNorm {
+                weight: self.required(node, "weight")?,
+                bias: self.vector(node, "bias")?,
+                epsilon: spec.real("epsilon").unwrap_or(1e-5),
+            },
+            "rope" => {
+                let divisors = self
+                    .vector(node, "frequencies")?
+                    .map(|t| t.to_device(&Device::Cpu)?.to_vec1::<f32>())
+                    .transpose()?;
+                let rope = Rope::new(spec, divisors.as_deref())?;
+                let known = self.ropes.iter().position(|r| *r == rope);
+                Op::Rope(known.unwrap_or_else(|| {
+                    self.ropes.push(rope);
+                    self.ropes.len() - 1
+                }))
+            }
+            "cache" => {
+                let dtype = spec.text("dtype").and_then(CacheType::parse).ok_or_else(|| {
+                    EngineError::Unsupported(format!("node `{}`: this cache dtype does not run here", spec.name))
+                })?;
+                self.caches.push(Arc::new(CacheSpec {
+                    dtype,
+                    window: integer("window"),
+                    sinks: integer("sinks"),
+                    key_width: width(0),
+                    value_width: width(1),
+                }));
+                self.cache_of.insert(node.id, self.caches.len() - 1);
+                Op::Cache(self.caches.len() - 1)
+            }
+            "attention" => {
+                let makers: Vec<_> = spec.inputs[1..3].iter().map(|v| self.variant.graph().producer(*v)).collect();
+                let cache = makers[0].filter(|m| makers[1] == Some(*m)).and_then(|m| self.cache_of.get(&m)).copied();
+                let cache = cache.ok_or_else(|| {
+                    EngineError::Unsupported(format!(
+                        "node `{}`: keys and values must come from one cache op",
+                        spec.name
+                    ))
+                })?;
+                let (kv_heads, head_dim) = (integer("kv-heads"), integer("head-dim"));
+                let kept = &self.caches[cache];
+                if kept.key_width != kv_heads * head_dim || kept.value_width != kv_heads * head_dim {
+                    return Err(EngineError::Unsupported(format!(
+                        "node `{}`: its cache keeps widths {} and {}, expected {}",
+                        spec.name,
+                        kept.key_width,
+                        kept.value_width,
+                        kv_heads * head_dim
+                    )));
+                }
+                let attention = AttentionSpec {
+                    heads: integer("heads"),
+                    kv_heads,
+                    head_dim,
+                    scale: spec.real("scale").unwrap_or(1.0) as f32,
+                    window: integer("window"),
+                    softcap: spec.real("softcap").filter(|c| *c > 0.0).map(|c| c as f32),
+                };
+                Op::Attention { spec: attention, cache }
+            }
+            "add" => Op::Add,
+            "mul" => Op::Mul,
+            "silu" => Op::Silu,
+            "gelu" if spec.text("approximate") == Some("tanh") => Op::GeluTanh,
+            "gelu" => Op::Gelu,
+            "tanh" => Op::Tanh,
+            "sigmoid" => Op::Sigmoid,
+            "relu" => Op::Relu,
+            "scale" => Op::Scale(spec.real("factor").unwrap_or(1.0)),
+            "softmax" => Op::Softmax,
+            "parameter" => Op::Parameter(self.required(node, "weight")?),
+            other => {
+                return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name)));
+            }
+        })
+    }
+
+    fn matrix(&self, node: &Node, slot: &str) -> Result<Arc<Matrix>, EngineError> {
+        let name = node.spec.weight(slot).ok_or_else(|| EngineError::NoWeight(format!("{}.{slot}", node.spec.name)))?;
+        self.variant.pool.get(self.variant.weight(name)?, self.variant.checkpoint(), self.device)
+    }
+
+    fn vector(&self, node: &Node, slot: &str) -> Result<Option<Tensor>, EngineError> {
+        let Some(name) = node.spec.weight(slot) else { return Ok(None) };
+        let weight = self.variant.weight(name)?;
+        let values = weight.floats(self.variant.checkpoint())?;
+        Ok(Some(Tensor::from_vec(values, weight.shape.clone(), self.device)?))
+    }
+
+    fn required(&self, node: &Node, slot: &str) -> Result<Tensor, EngineError> {
+        self.vector(node, slot)?.ok_or_else(|| EngineError::NoWeight(format!("{}.{slot}", node.spec.name)))
+    }
+}

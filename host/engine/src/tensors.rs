@@ -1,0 +1,177 @@
+//! Runs a program on candle's tensors, on any device; the reference for the CPU's own executor. Caches and attention live
+//! in the CPU's memory.
+
+use crate::EngineError;
+use crate::attention::attention;
+use crate::batch::{Batch, Sequence};
+use crate::model::Observer;
+use crate::program::{IDS, Op, POSITIONS, Program, Step};
+use crate::rope::Angles;
+use candle_core::{Device, Storage, Tensor};
+
+/// The numbers of a tensor in the CPU's memory.
+pub(crate) fn floats<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R, EngineError> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(cpu) => {
+            let values = cpu.as_slice::<f32>()?;
+            Ok(f(&values[layout.start_offset()..layout.start_offset() + tensor.elem_count()]))
+        }
+        _ => Err(EngineError::Unsupported("this value is not in the CPU's memory".into())),
+    }
+}
+
+/// A program and its device.
+pub(crate) struct TensorModel {
+    program: Program,
+    device: Device,
+}
+
+impl TensorModel {
+    pub fn new(program: Program, device: Device) -> Self {
+        Self { program, device }
+    }
+
+    /// One pass: the logits, where the program makes them.
+    pub fn run(
+        &self,
+        batch: &Batch,
+        sequences: &mut [Sequence<'_>],
+        mut observer: Option<&mut Observer<'_>>,
+    ) -> Result<Option<Tensor>, EngineError> {
+        let program = &self.program;
+        let angles: Vec<Angles> = program.ropes.iter().map(|r| r.angles(&batch.positions)).collect();
+        let mut values: Vec<Option<Tensor>> = vec![None; program.slots.len()];
+        values[IDS] = Some(Tensor::from_slice(&batch.tokens, batch.tokens.len(), &self.device)?);
+        values[POSITIONS] = Some(Tensor::from_slice(&batch.positions, batch.positions.len(), &self.device)?);
+        for step in &program.steps {
+            self.execute(step, batch, &angles, sequences, &mut values).map_err(|e| match e {
+                EngineError::Tensor(why) => EngineError::Tensor(format!("node `{}`: {why}", step.name)),
+                other => other,
+            })?;
+            if let Some(see) = observer.as_mut() {
+                for (value, slot) in program.wanted.iter().filter(|(_, slot)| step.outputs.contains(slot)) {
+                    see(*value, values[*slot].as_ref().expect("the step just made it"))?;
+                }
+            }
+            for slot in &step.release {
+                values[*slot] = None;
+            }
+        }
+        Ok(program.logits.and_then(|slot| values[slot].take()))
+    }
+
+    fn execute(
+        &self,
+        step: &Step,
+        batch: &Batch,
+        angles: &[Angles],
+        sequences: &mut [Sequence<'_>],
+        values: &mut [Option<Tensor>],
+    ) -> Result<(), EngineError> {
+        let input = |i: usize| {
+            values[step.inputs[i]]
+                .as_ref()
+                .ok_or_else(|| EngineError::Invalid(format!("node `{}` reads a value that is gone", step.name)))
+        };
+        let output = match &step.op {
+            Op::Embedding { weight, scale } => {
+                let x = weight.rows(input(0)?, &batch.tokens)?;
+                match scale {
+                    Some(s) => (x * *s)?,
+                    None => x,
+                }
+            }
+            Op::Linear { weight, bias } => {
+                let y = weight.product(input(0)?)?;
+                match bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                }
+            }
+            Op::RmsNorm { weight, epsilon } => {
+                let x = input(0)?;
+                let n = weight.elem_count();
+                let grouped = x.reshape((x.elem_count() / n, n))?;
+                candle_nn::ops::rms_norm(&grouped.contiguous()?, weight, *epsilon as f32)?.reshape(x.shape())?
+            }
+            Op::LayerNorm { weight, bias, epsilon } => {
+                let x = input(0)?.contiguous()?;
+                let n = weight.elem_count();
+                let grouped = x.reshape((x.elem_count() / n, n))?;
+                let zero;
+                let bias = match bias {
+                    Some(b) => b,
+                    None => {
+                        zero = weight.zeros_like()?;
+                        &zero
+                    }
+                };
+                candle_nn::ops::layer_norm(&grouped, weight, bias, *epsilon as f32)?.reshape(x.shape())?
+            }
+            Op::Rope(index) => {
+                let x = input(0)?;
+                let (_, width) = x.dims2()?;
+                let mut rotated = floats(&x.to_device(&Device::Cpu)?, <[f32]>::to_vec)?;
+                self.program.ropes[*index].rotate(&mut rotated, width, &angles[*index], 0);
+                Tensor::from_vec(rotated, x.shape(), &Device::Cpu)?.to_device(&self.device)?
+            }
+            Op::Cache(index) => {
+                let (k, v) = (input(0)?.to_device(&Device::Cpu)?, input(1)?.to_device(&Device::Cpu)?);
+                let spec = &self.program.caches[*index];
+                floats(&k, |k| {
+                    floats(&v, |v| {
+                        for (sequence, part) in sequences.iter_mut().zip(&batch.parts) {
+                            let rows = |x: &[f32], width: usize| -> std::ops::Range<usize> {
+                                debug_assert!(part.end * width <= x.len());
+                                part.start * width..part.end * width
+                            };
+                            sequence.cache.layers[*index].append(
+                                &k[rows(k, spec.key_width)],
+                                &v[rows(v, spec.value_width)],
+                                &batch.positions[part.clone()],
+                                &batch.branches[part.clone()],
+                            );
+                        }
+                    })
+                })??;
+                // Attention reads the cache itself; its inputs only carry the order of execution.
+                for (slot, from) in step.outputs.iter().zip(&step.inputs) {
+                    values[*slot] = values[*from].clone();
+                }
+                return Ok(());
+            }
+            Op::Attention { spec, cache } => {
+                let q = input(0)?.to_device(&Device::Cpu)?;
+                let caches: Vec<_> = sequences.iter().map(|sequence| &sequence.cache.layers[*cache]).collect();
+                let mut out = vec![0f32; q.elem_count()];
+                floats(&q, |q| attention(spec, q, batch, &caches, &mut out))?;
+                Tensor::from_vec(out, q.shape(), &Device::Cpu)?.to_device(&self.device)?
+            }
+            Op::Add => input(0)?.broadcast_add(input(1)?)?,
+            Op::Mul => input(0)?.broadcast_mul(input(1)?)?,
+            Op::Silu => input(0)?.silu()?,
+            Op::Gated => (input(0)?.silu()? * input(1)?)?,
+            Op::GeluTanh => input(0)?.gelu()?,
+            Op::Gelu => input(0)?.gelu_erf()?,
+            Op::Tanh => input(0)?.tanh()?,
+            Op::Sigmoid => candle_nn::ops::sigmoid(input(0)?)?,
+            Op::Relu => input(0)?.relu()?,
+            Op::Scale(factor) => (input(0)? * *factor)?,
+            Op::Softmax => candle_nn::ops::softmax_last_dim(&input(0)?.contiguous()?)?,
+            Op::Parameter(tensor) => tensor.clone(),
+            Op::SelectRows => {
+                let x = input(0)?;
+                if batch.rows.len() == batch.tokens.len() {
+                    x.clone()
+                } else {
+                    let rows = Tensor::from_slice(&batch.rows, batch.rows.len(), &self.device)?;
+                    x.index_select(&rows, 0)?
+                }
+            }
+        };
+        values[step.outputs[0]] = Some(output);
+        Ok(())
+    }
+}
