@@ -45,6 +45,8 @@ pub struct Plan {
     pub power: Option<PowerModelSetup>,
     /// Seconds that one trial may take.
     pub trial_seconds: f64,
+    /// What the model's matrices are kept as before techniques apply; none as the file has them.
+    pub reference: Option<FloatType>,
 }
 
 impl Plan {
@@ -76,6 +78,7 @@ impl Plan {
             calibration_tokens: file.calibration.tokens,
             power: file.energy.map(|e| PowerModelSetup { watts_busy: e.watts_busy, watts_idle: Some(e.watts_idle) }),
             trial_seconds: TRIAL_SECONDS,
+            reference: Some(FloatType::F16),
         })
     }
 
@@ -94,6 +97,7 @@ impl Plan {
             calibration_tokens: conditions.calibration_tokens,
             power,
             trial_seconds: conditions.trial_seconds.unwrap_or(TRIAL_SECONDS),
+            reference: Some(FloatType::F16),
         }
     }
 
@@ -127,7 +131,7 @@ impl Plan {
             granted: options.granted.clone(),
             device: self.device.clone(),
             threads: self.threads as usize,
-            reference: Some(FloatType::F16),
+            reference: self.reference,
             scenario: self.scenario.clone(),
             evaluators,
             calibration: Some(CalibrationSetup { data, tokens }),

@@ -172,6 +172,12 @@ fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), row: &mut [
     if let Some(cap) = spec.softcap {
         row.iter_mut().for_each(|s| *s = (*s / cap).tanh() * cap);
     }
+    if spec.window == 0 && cache.spec.window == 0 && !cache.branched() {
+        // Positions ascend: what is later is the end of the row.
+        let seen = cache.positions[..row.len()].partition_point(|p| *p <= query.0);
+        row[seen..].fill(f32::NEG_INFINITY);
+        return;
+    }
     for ((s, position), branch) in row.iter_mut().zip(&cache.positions).zip(&cache.branches) {
         if !visible(spec, cache, query, (*position, *branch)) {
             *s = f32::NEG_INFINITY;

@@ -138,6 +138,7 @@ pub(crate) struct LayerCache {
     pub positions: Vec<u32>,
     /// Branch of each token: 0 is the trunk, which all see; others see only themselves and the trunk.
     pub branches: Vec<u32>,
+    branched: bool,
     keys: Buffer,
     values: Buffer,
 }
@@ -145,7 +146,7 @@ pub(crate) struct LayerCache {
 impl LayerCache {
     fn new(spec: Arc<CacheSpec>) -> Self {
         let (keys, values) = (Buffer::new(spec.dtype), Buffer::new(spec.dtype));
-        Self { spec, positions: Vec::new(), branches: Vec::new(), keys, values }
+        Self { spec, positions: Vec::new(), branches: Vec::new(), branched: false, keys, values }
     }
 
     pub fn append(&mut self, keys: &[f32], values: &[f32], positions: &[u32], branches: &[u32]) {
@@ -156,6 +157,7 @@ impl LayerCache {
         self.values.append(values);
         self.positions.extend_from_slice(positions);
         self.branches.extend_from_slice(branches);
+        self.branched |= branches.iter().any(|b| *b != 0);
     }
 
     /// Drops what no query from position `next` on can see, once it is worth moving the rest.
@@ -174,6 +176,11 @@ impl LayerCache {
         self.positions.retain(|_| *kept.next().expect("one flag a token"));
         let mut kept = keep.iter();
         self.branches.retain(|_| *kept.next().expect("one flag a token"));
+    }
+
+    /// Whether any token is off the trunk; if none is, positions ascend.
+    pub fn branched(&self) -> bool {
+        self.branched
     }
 
     /// All float32 rows where they are stored so, and their width.

@@ -43,7 +43,20 @@ fn dot_body(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let tail: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + tail
+    total(sums) + tail
+}
+
+/// The sum of all lanes, halves onto halves: one after another would take longer than the products.
+#[inline(always)]
+fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 #[inline(always)]
@@ -151,7 +164,7 @@ fn softmax_body(scores: &mut [f32]) {
             *sum += *s;
         }
     }
-    let mut sum: f32 = sums.iter().sum();
+    let mut sum = total(sums);
     for s in chunks.into_remainder() {
         *s = exponential(*s);
         sum += *s;
@@ -176,7 +189,7 @@ fn log_sum_exp_body(row: &[f32]) -> f32 {
         }
     }
     let tail: f32 = chunks.remainder().iter().map(|s| exp_nonpositive(*s - top)).sum();
-    top + (sums.iter().sum::<f32>() + tail).ln()
+    top + (total(sums) + tail).ln()
 }
 
 multiversion!(
@@ -196,7 +209,7 @@ fn weighted_gap_body(p: &[f32], q: &[f32], log_sum: f32) -> f32 {
         }
     }
     let tail: f32 = ps.remainder().iter().zip(qs.remainder()).map(|(p, q)| term(*p, *q)).sum();
-    sums.iter().sum::<f32>() + tail
+    total(sums) + tail
 }
 
 multiversion!(
@@ -313,7 +326,7 @@ fn dot_half_avx2(a: &[f16], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 8];
     // SAFETY: `lanes` holds eight floats.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
-    lanes.iter().sum::<f32>() + dot_half_plain(&a[whole..], &b[whole..])
+    total(lanes) + dot_half_plain(&a[whole..], &b[whole..])
 }
 
 /// KL(p || q) in nats of the distributions whose logits are given.
