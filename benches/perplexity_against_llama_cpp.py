@@ -4,7 +4,8 @@
     venv/bin/python benches/perplexity_against_llama_cpp.py target/release/aehost MODEL.gguf TEXT.txt [ROWS]
 
 The text is cut into rows of whole paragraphs of about 2000 characters. Each row is one window: the beginning-of-text
-token, then every token of the row scored once. Prints both figures and their ratio, and fails beyond 0.5 %.
+token, then every token of the row scored once. Prints the figures and their ratios; fails beyond 0.5 % on the matrices as
+the file has them. In float16 they are the same numbers, but llama.cpp rounds the activations that blocks are multiplied with.
 """
 
 import json
@@ -44,12 +45,12 @@ def llama_cpp_perplexity(model, rows):
     return math.exp(-total / tokens_scored), tokens_scored
 
 
-def aehost_perplexity(aehost, model, rows):
+def aehost_perplexity(aehost, model, rows, reference):
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as data:
         for row in rows:
             data.write(json.dumps({"text": row}) + "\n")
         data.flush()
-        command = [aehost, "evaluate", "--plugins", "plugins", "--model", model, "--evaluator", f"perplexity:{data.name}",
+        command = [aehost, "evaluate", "--plugins", "plugins", "--model", model, "--reference", reference, "--evaluator", f"perplexity:{data.name}",
                    "--items", str(len(rows)), "--json"]
         metrics = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["metrics"]
     return next(m["value"] for name, m in metrics.items() if name.endswith("token_perplexity"))
@@ -59,10 +60,13 @@ def main():
     aehost, model, text = sys.argv[1:4]
     rows = rows_of(open(text, encoding="utf-8").read(), int(sys.argv[4]) if len(sys.argv) > 4 else 27)
     theirs, tokens = llama_cpp_perplexity(model, rows)
-    ours = aehost_perplexity(aehost, model, rows)
-    ratio = ours / theirs
-    print(f"{len(rows)} rows, {tokens} tokens: llama.cpp {theirs:.4f}, aehost {ours:.4f}, ratio {ratio:.5f}")
-    if abs(ratio - 1) > 0.005:
+    print(f"{len(rows)} rows, {tokens} tokens: llama.cpp {theirs:.4f}")
+    ratios = {}
+    for reference in ("file", "float16"):
+        ours = aehost_perplexity(aehost, model, rows, reference)
+        ratios[reference] = ours / theirs
+        print(f"aehost, matrices as {reference}: {ours:.4f}, ratio {ratios[reference]:.5f}")
+    if abs(ratios["file"] - 1) > 0.005:
         sys.exit("they differ by more than 0.5 %")
 
 
