@@ -10,7 +10,7 @@ use aehost_hub::Kind;
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
-    Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Scenario,
+    Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Reference, Scenario,
     StudyFile, StudyRecord,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor};
@@ -45,8 +45,8 @@ pub struct Plan {
     pub power: Option<PowerModelSetup>,
     /// Seconds that one trial may take.
     pub trial_seconds: f64,
-    /// What the model's matrices are kept as before techniques apply; none as the file has them.
-    pub reference: Option<FloatType>,
+    /// What the model's matrices are kept as before techniques apply.
+    pub reference: Reference,
 }
 
 impl Plan {
@@ -78,7 +78,7 @@ impl Plan {
             calibration_tokens: file.calibration.tokens,
             power: file.energy.map(|e| PowerModelSetup { watts_busy: e.watts_busy, watts_idle: Some(e.watts_idle) }),
             trial_seconds: TRIAL_SECONDS,
-            reference: Some(FloatType::F16),
+            reference: file.study.reference,
         })
     }
 
@@ -97,7 +97,7 @@ impl Plan {
             calibration_tokens: conditions.calibration_tokens,
             power,
             trial_seconds: conditions.trial_seconds.unwrap_or(TRIAL_SECONDS),
-            reference: Some(FloatType::F16),
+            reference: conditions.reference,
         }
     }
 
@@ -109,6 +109,7 @@ impl Plan {
                 .power
                 .map(|PowerModelSetup { watts_busy, watts_idle }| DeclaredPower { watts_busy, watts_idle }),
             trial_seconds: Some(self.trial_seconds),
+            reference: self.reference,
         }
     }
 
@@ -131,7 +132,12 @@ impl Plan {
             granted: options.granted.clone(),
             device: self.device.clone(),
             threads: self.threads as usize,
-            reference: self.reference,
+            reference: match self.reference {
+                Reference::Float16 => Some(FloatType::F16),
+                Reference::Float32 => Some(FloatType::F32),
+                Reference::Bfloat16 => Some(FloatType::BF16),
+                Reference::File => None,
+            },
             scenario: self.scenario.clone(),
             evaluators,
             calibration: Some(CalibrationSetup { data, tokens }),

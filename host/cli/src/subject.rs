@@ -7,9 +7,8 @@ use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
-use aehost_engine::FloatType;
 use aehost_plugins::{Catalog, Options};
-use aehost_study::{Configuration, StudyRecord, TrialId};
+use aehost_study::{Configuration, Reference, StudyRecord, TrialId};
 use aehost_worker::{Setup, Workbench};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -32,37 +31,14 @@ pub struct SubjectArguments {
     /// Threads of the engine [default: the study's, else all physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
-    /// What the model's matrices are kept as before techniques apply; `file` keeps them as the file has them
-    #[arg(long, value_name = "TYPE", default_value = "float16")]
-    pub reference: Reference,
+    /// What matrices are kept as before techniques apply: float16, float32, bfloat16, or file [default: the study's, else
+    /// float16]
+    #[arg(long, value_name = "TYPE")]
+    pub reference: Option<Reference>,
     #[command(flatten)]
     pub store: StoreArguments,
     #[command(flatten)]
     pub plugins: PluginArguments,
-}
-
-/// What matrices are kept as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reference {
-    /// IEEE half precision
-    Float16,
-    /// IEEE single precision
-    Float32,
-    /// bfloat16
-    Bfloat16,
-    /// As the file has them
-    File,
-}
-
-impl Reference {
-    fn float(self) -> Option<FloatType> {
-        match self {
-            Reference::Float16 => Some(FloatType::F16),
-            Reference::Float32 => Some(FloatType::F32),
-            Reference::Bfloat16 => Some(FloatType::BF16),
-            Reference::File => None,
-        }
-    }
 }
 
 /// A model, a configuration, and the plugins that make one of the other.
@@ -85,7 +61,7 @@ impl Subject {
         let options = arguments.plugins.options();
         let Some(name) = &arguments.study else {
             let mut plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
-            plan.reference = arguments.reference.float();
+            plan.reference = arguments.reference.unwrap_or_default();
             let folders = plugins::folders(&arguments.plugins.plugins)?;
             return Ok(Self {
                 record: None,
@@ -108,7 +84,7 @@ impl Subject {
             }
             (plan.device, plan.threads) = (given.device, given.threads);
         }
-        plan.reference = arguments.reference.float();
+        plan.reference = arguments.reference.unwrap_or(plan.reference);
         let trial = trial(&results, arguments.trial)?;
         let configuration = results.trials.iter().find(|t| t.id == trial).map(|t| t.configuration.clone());
         let configuration = configuration.unwrap_or_default();

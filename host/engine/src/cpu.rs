@@ -36,9 +36,11 @@ impl Arena {
     /// Makes room for a pass.
     fn prepare(&mut self, plan: &Plan, rows: impl Fn(RowSpace) -> usize) {
         self.buffers.resize_with(plan.buffers.len(), Vec::new);
-        for (room, buffer) in self.buffers.iter_mut().zip(&plan.buffers) {
+        for (i, (room, buffer)) in self.buffers.iter_mut().zip(&plan.buffers).enumerate() {
             let len = rows(buffer.rows) * buffer.width;
-            if room.len() < len {
+            // The caller gets the buffer of the logits itself, so that it is a new one each time.
+            let taken = plan.logits.is_some_and(|logits| logits.buffer == i);
+            if room.len() < len || taken {
                 // Growing in place would copy what nobody needs.
                 *room = vec![0.0; len];
             }
@@ -78,11 +80,6 @@ impl CpuModel {
         let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
         arena.prepare(plan, rows);
         let shape = |place: &Place| (rows(plan.buffers[place.buffer].rows), place.width);
-        if let Some(logits) = &plan.logits {
-            // The caller gets this buffer itself.
-            let (rows, width) = shape(logits);
-            arena.buffers[logits.buffer] = vec![0.0; rows * width];
-        }
         let pass = run::Pass::new(plan, batch, &self.ropes, sequences, &mut arena);
         let mut start = 0;
         for end in plan.stops.iter().copied().chain([plan.steps.len()]) {
@@ -103,7 +100,10 @@ impl CpuModel {
             start = end;
         }
         let Some(place) = &plan.logits else { return Ok(None) };
-        let logits = std::mem::take(&mut arena.buffers[place.buffer]);
+        let mut logits = std::mem::take(&mut arena.buffers[place.buffer]);
+        let (rows, width) = shape(place);
+        // A wider value may have stood there before.
+        logits.truncate(rows * width);
         Ok(Some(Tensor::from_vec(logits, shape(place), &Device::Cpu)?))
     }
 }

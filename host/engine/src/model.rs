@@ -36,12 +36,27 @@ impl Model {
         Self::observing(variant, device, threads, &[])
     }
 
-    /// As [`Model::new`], with values that a later pass is going to look at, and so must not be released unseen.
+    /// As [`Model::new`], on candle's tensors whatever the device: what the CPU's own executor is held to.
+    pub fn on_tensors(variant: &Variant, device: &Device, threads: usize) -> Result<Self, EngineError> {
+        Self::make(variant, device, threads, &[], true)
+    }
+
+    /// As [`Model::new`], for a later pass to look at some values instead of making logits.
     pub(crate) fn observing(
         variant: &Variant,
         device: &Device,
         threads: usize,
         wanted: &[ValueId],
+    ) -> Result<Self, EngineError> {
+        Self::make(variant, device, threads, wanted, false)
+    }
+
+    fn make(
+        variant: &Variant,
+        device: &Device,
+        threads: usize,
+        wanted: &[ValueId],
+        on_tensors: bool,
     ) -> Result<Self, EngineError> {
         let team = variant.policy().threads.unwrap_or(threads).max(1);
         let threads = rayon::ThreadPoolBuilder::new()
@@ -64,7 +79,7 @@ impl Model {
             caches: program.caches.clone(),
             vocabulary: vocabulary.unwrap_or(0),
             executor: match device {
-                Device::Cpu => Executor::Cpu(CpuModel::new(program, team)?),
+                Device::Cpu if !on_tensors => Executor::Cpu(CpuModel::new(program, team)?),
                 device => Executor::Tensors(TensorModel::new(program, device.clone())),
             },
             threads,

@@ -226,11 +226,15 @@ impl Weight {
     pub fn with_bytes<R>(&self, checkpoint: &Checkpoint, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
         match self.content.as_ref() {
             Content::Bytes(bytes) => return Ok(f(bytes)),
+            Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
             Content::Checkpoint { sources, .. } => {
                 if let [source] = sources.as_slice() {
                     let info = checkpoint.tensor(&source.tensor)?;
                     if source.steps.is_empty() && info.encoding == self.form.encoding() {
-                        return Ok(f(checkpoint.bytes(info)));
+                        let result = f(checkpoint.bytes(info));
+                        // What was read is not needed again: it must not add up beside what is made of it.
+                        checkpoint.release_pages();
+                        return Ok(result);
                     }
                 }
             }

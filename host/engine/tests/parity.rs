@@ -311,3 +311,55 @@ fn blocked_weights_stay_close_and_take_less_memory() {
     assert!(cosine > 0.995, "the logits point elsewhere: cosine {cosine}");
     assert_ne!(a, b, "the blocked weights are really in use");
 }
+
+/// A graph that has every token-wise op, some with a weight as a value.
+fn every_op(checkpoint: &Arc<Checkpoint>) -> Variant {
+    let mut b = Builder { variant: Variant::new(checkpoint.clone(), Some(FloatType::F32)), layer: None };
+    let graph = b.variant.graph_mut();
+    graph.add_function("decode").unwrap();
+    let ids = graph.add_input("decode", "ids", ValueType::indices()).unwrap();
+    graph.add_input("decode", "positions", ValueType::indices()).unwrap();
+    let none = Settings::default;
+    let scaled = none().with("scale", 3.0);
+    let mut x = b.node("embedding", "embedding", scaled, &[ids], Some("token_embd.weight"))[0];
+    for (i, op) in ["silu", "tanh", "sigmoid", "relu", "softmax"].into_iter().enumerate() {
+        let y = b.node(&format!("one-{i}"), op, none(), &[x], None)[0];
+        x = b.node(&format!("sum-{i}"), "add", none(), &[x, y], None)[0];
+    }
+    for approximate in ["tanh", "none"] {
+        let gelu = none().with("approximate", approximate);
+        let y = b.node(&format!("gelu-{approximate}"), "gelu", gelu, &[x], None)[0];
+        x = b.node(&format!("product-{approximate}"), "mul", none(), &[y, x], None)[0];
+    }
+    let epsilon = none().with("epsilon", 1e-5);
+    x = b.node("layer-norm", "layer-norm", epsilon.clone(), &[x], Some("output_norm.weight"))[0];
+    let offset = epsilon.with("weight-offset", 1.0);
+    x = b.node("rms-norm", "rms-norm", offset, &[x], Some("blk.0.attn_norm.weight"))[0];
+    let row = b.node("row", "parameter", none(), &[], Some("blk.0.ffn_norm.weight"))[0];
+    x = b.node("times-row", "mul", none(), &[x, row], None)[0];
+    x = b.node("row-plus", "add", none(), &[row, x], None)[0];
+    x = b.node("scale", "scale", none().with("factor", 0.25), &[x], None)[0];
+    let logits = b.node("head", "linear", none(), &[x], Some("output.weight"))[0];
+    b.variant.graph_mut().set_output("decode", "logits", logits).unwrap();
+    b.variant.check().unwrap();
+    b.variant
+}
+
+#[test]
+fn the_cpu_executor_equals_the_one_on_tensors() {
+    let fixture = fixture();
+    let cpu = Device::Cpu;
+    for variant in [every_op(&fixture.checkpoint), llama(&fixture.checkpoint, &cache("float16", 9, 2))] {
+        for threads in [1, 3] {
+            let model = Model::new(&variant, &cpu, threads).unwrap();
+            let reference = Model::on_tensors(&variant, &cpu, threads).unwrap();
+            for length in [1, 2, 70] {
+                let tokens = tokens(length, 21);
+                for (found, expected) in all_logits(&model, &tokens).iter().zip(&all_logits(&reference, &tokens)) {
+                    let gap = largest_gap(found, expected);
+                    assert!(gap < 1e-4, "{length} tokens on {threads} threads: logits differ by {gap}");
+                }
+            }
+        }
+    }
+}

@@ -14,6 +14,38 @@ pub struct Conditions {
     pub power: Option<DeclaredPower>,
     /// Seconds that one trial may take.
     pub trial_seconds: Option<f64>,
+    /// What the base model's matrices are kept as.
+    #[serde(default)]
+    pub reference: Reference,
+}
+
+/// What the matrices of the base model are kept as before techniques apply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reference {
+    /// IEEE half precision.
+    #[default]
+    Float16,
+    /// IEEE single precision.
+    Float32,
+    /// bfloat16.
+    Bfloat16,
+    /// As the file has them.
+    File,
+}
+
+impl std::str::FromStr for Reference {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "float16" => Ok(Self::Float16),
+            "float32" => Ok(Self::Float32),
+            "bfloat16" => Ok(Self::Bfloat16),
+            "file" => Ok(Self::File),
+            _ => Err(format!("`{word}` is no reference: use float16, float32, bfloat16 or file")),
+        }
+    }
 }
 
 /// What the user declared about the device's power.
@@ -35,6 +67,7 @@ impl Conditions {
             calibration_tokens: fact("calibration_tokens").and_then(Value::as_integer).and_then(|n| n.try_into().ok()),
             power: real("watts_busy").map(|watts_busy| DeclaredPower { watts_busy, watts_idle: real("watts_idle") }),
             trial_seconds: real("trial_seconds"),
+            reference: Reference::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ mod tests;
 
 pub use resolve::Overrides;
 
-use crate::{Constraint, Scenario};
+use crate::{Constraint, Reference, Scenario};
 use aehost_common::Settings;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct StudySection {
     pub name: Option<String>,
     /// Name or path of the model.
     pub model: String,
+    /// What the model's matrices are kept as before techniques apply; the baseline is the model so.
+    pub reference: Reference,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// Threads of the engine; all physical cores when absent.
@@ -64,6 +66,7 @@ impl Default for StudySection {
         Self {
             name: None,
             model: "smollm2-135m-instruct".into(),
+            reference: Reference::default(),
             device: "cpu".into(),
             threads: None,
             seed: 0,

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::plan::{self, Plan};
 use crate::plugins::{self, PluginArguments};
 use crate::{hardware, session};
-use aehost_study::{Constraint, Limits, Overrides, Store, StudyFile, StudyRecord, TimeLimit};
+use aehost_study::{Constraint, Limits, Overrides, Reference, Store, StudyFile, StudyRecord, TimeLimit};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Seed of everything random [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// What matrices are kept as before techniques apply: float16, float32, bfloat16 or file [default: float16]
+    #[arg(long, value_name = "TYPE")]
+    pub reference: Option<Reference>,
     /// Where to run: cpu or cuda:N [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -93,6 +96,7 @@ impl Arguments {
         Overrides {
             name: self.study.clone(),
             model: self.model.clone(),
+            reference: self.reference,
             device: self.device.clone(),
             threads: self.threads,
             seed: self.seed,

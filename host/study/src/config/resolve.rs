@@ -1,7 +1,7 @@
 //! From a study file and flags to a study that says everything: flags over the file, defaults for the rest.
 
 use super::{ConfigError, EnergySection, EvaluatorSection, StrategySection, StudyFile, TimeLimit};
-use crate::Constraint;
+use crate::{Constraint, Reference};
 use aehost_common::Settings;
 use std::path::PathBuf;
 
@@ -12,6 +12,8 @@ pub struct Overrides {
     pub name: Option<String>,
     /// `--model`
     pub model: Option<String>,
+    /// `--reference`
+    pub reference: Option<Reference>,
     /// `--device`
     pub device: Option<String>,
     /// `--threads`
@@ -54,6 +56,7 @@ impl StudyFile {
         study.name = flags.name.clone().or(study.name.take());
         study.threads = flags.threads.or(study.threads);
         lay(&flags.model, &mut study.model);
+        lay(&flags.reference, &mut study.reference);
         lay(&flags.device, &mut study.device);
         lay(&flags.seed, &mut study.seed);
         lay(&flags.confirm, &mut study.confirm);
