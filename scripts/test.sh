@@ -22,10 +22,13 @@ done
 need cargo "install Rust: https://rustup.rs"
 step "Formatting"
 cargo fmt --all --check
-step "Building aehost and the plugins"
-cargo build --release --locked --package aehost
-cargo xtask plugins --quiet
-cargo xtask plugins --set faults --quiet
+step "Building aehost, the tests and the plugins"
+# All in one selection, and xtask as it comes out of it: another selection has other features of shared dependencies, and
+# cargo would compile wasmtime once for each.
+cargo build --release --locked --workspace --bins --tests
+xtask=$(target_folder)/release/xtask
+"$xtask" plugins --quiet
+"$xtask" plugins --set faults --quiet
 if [ "$data" = yes ]; then
   python_with_pip
   step "Fetching model and data"

@@ -25,7 +25,9 @@ pub struct Figures {
     pub violations: Vec<Violation>,
     /// Whether there are none.
     pub feasible: bool,
-    /// Probability that all constraints hold, from the standard errors, as if the constraints were independent.
+    /// Probability that all constraints hold, from the standard errors, as if the constraints were independent. Where
+    /// nothing was trained, a loss of accuracy is taken to be at least 0: what makes a model cheaper does not make it
+    /// better, so a gain on few items is luck, and no reason to trust a trial more than one that is certain to lose nothing.
     pub probability_feasible: f64,
 }
 
@@ -67,7 +69,11 @@ impl Figures {
                 let value = estimate.map(|e| e.value);
                 violations.push(Violation { constraint: constraint.clone(), value, amount });
             }
-            probability_feasible *= estimate.map_or(0.0, |e| probability(constraint, &e));
+            let loses = constraint.metric == metrics::ACCURACY_DROP && !record.trains(&trial.configuration);
+            probability_feasible *= estimate.map_or(0.0, |e| match loses {
+                true => probability_of_loss(constraint, &e),
+                false => probability(constraint, &e),
+            });
         }
         let efficiency = Efficiency::of(base, own);
         let feasible = violations.is_empty();
@@ -113,6 +119,17 @@ fn probability(constraint: &Constraint, estimate: &Estimate) -> f64 {
         let mirrored = Estimate { value: -estimate.value, ..*estimate };
         mirrored.probability_at_most(-constraint.bound)
     }
+}
+
+/// As [`probability`], given that the quantity is at least 0.
+fn probability_of_loss(constraint: &Constraint, estimate: &Estimate) -> f64 {
+    if !constraint.at_most || constraint.bound < 0.0 {
+        return probability(constraint, estimate);
+    }
+    let below = estimate.probability_at_most(0.0);
+    let within = estimate.probability_at_most(constraint.bound) - below;
+    // So much better than the baseline that rounding leaves nothing above 0: what is above it lies next to it.
+    if below > 1.0 - 1e-9 { 1.0 } else { within / (1.0 - below) }
 }
 
 impl Outcome {
@@ -200,6 +217,19 @@ mod tests {
         let drop = figures.accuracy_drop.unwrap();
         assert!((drop.percent.value - 8.0).abs() < 1e-9);
         assert!(!figures.feasible && figures.probability_feasible > 0.1 && figures.probability_feasible < 0.5);
+    }
+
+    #[test]
+    fn a_gain_on_few_items_counts_less_than_the_certainty_to_lose_nothing() {
+        let estimate = |value: f64, standard_error: f64| Estimate { value, standard_error, degrees: 100.0 };
+        let constraint = Constraint::parse("accuracy drop <= 1.2 %").unwrap();
+        let [lucky, certain, even] =
+            [(-14.0, 10.0), (0.0, 1.0), (0.0, 10.0)].map(|(v, e)| probability_of_loss(&constraint, &estimate(v, e)));
+        assert!(probability(&constraint, &estimate(-14.0, 10.0)) > probability(&constraint, &estimate(0.0, 1.0)));
+        assert!(certain > 0.7 && lucky < 0.3 && even < lucky, "{lucky} {certain} {even}");
+        assert_eq!(probability_of_loss(&constraint, &estimate(0.0, 0.0)), 1.0);
+        assert_eq!(probability_of_loss(&constraint, &estimate(-90.0, 1.0)), 1.0);
+        assert_eq!(probability_of_loss(&constraint, &estimate(5.0, 0.0)), 0.0);
     }
 
     #[test]

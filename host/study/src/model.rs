@@ -342,3 +342,11 @@ pub struct StudyRecord {
     /// Unix time in seconds.
     pub created_at: f64,
 }
+
+impl StudyRecord {
+    /// Whether a configuration trains the model, which may make it better.
+    pub fn trains(&self, configuration: &Configuration) -> bool {
+        let stage = |id: &str| self.space.iter().find(|t| t.description.identity.id == id).map(|t| t.description.stage);
+        configuration.0.iter().any(|choice| stage(&choice.technique) == Some(Stage::FineTuning))
+    }
+}

@@ -125,9 +125,9 @@ impl EvaluatorSection {
     fn fill(&mut self) {
         let (items, confirm_items) = match self.id.as_str() {
             // Rows of a text data set have some 500 to 600 tokens; 27 make the 16,000 of a confirmation.
-            "perplexity" => (3, 27),
-            "divergence" => (2, 6),
-            _ => (100, 500),
+            "perplexity" => (2, 27),
+            "divergence" => (1, 6),
+            _ => (200, 500),
         };
         if self.id == "multiple-choice" && self.data.is_none() {
             self.data = Some("openbookqa".into());

@@ -20,9 +20,9 @@ fn an_empty_file_is_the_default_study() {
     assert_eq!(
         evaluators,
         [
-            ("multiple-choice", Some("openbookqa"), Some(100), Some(500)),
-            ("perplexity", None, Some(3), Some(27)),
-            ("divergence", None, Some(2), Some(6)),
+            ("multiple-choice", Some("openbookqa"), Some(200), Some(500)),
+            ("perplexity", None, Some(2), Some(27)),
+            ("divergence", None, Some(1), Some(6)),
         ]
     );
     assert_eq!((file.strategy.id.as_str(), file.budget.trials), ("nsga2", 24));
@@ -100,7 +100,7 @@ fn flags_are_laid_over_the_file() {
     let file = file.resolve(&flags).unwrap();
     assert_eq!((file.study.name.as_deref(), file.study.seed, file.study.threads), (Some("a"), 2, Some(4)));
     assert_eq!((file.evaluator[0].data.as_deref(), file.evaluator[0].items), (Some("piqa"), Some(7)));
-    assert_eq!((file.evaluator[1].data.as_deref(), file.evaluator[1].items), (Some("book.txt"), Some(3)));
+    assert_eq!((file.evaluator[1].data.as_deref(), file.evaluator[1].items), (Some("book.txt"), Some(2)));
     assert_eq!(file.strategy.settings.get("x"), Some(&1i64.into()));
     assert_eq!(file.budget.time, TimeLimit(Some(120.0)));
     let other = Overrides { strategy: Some("random".into()), ..Overrides::default() };
