@@ -284,7 +284,7 @@ mod tests {
                 tokens: vec![0; tokens],
                 positions: positions[past..].to_vec(),
                 branches: branches[past..].to_vec(),
-                parts: vec![0..tokens],
+                parts: std::iter::once(0..tokens).collect(),
                 rows: vec![],
             };
             let (mut fast, mut plain) = (vec![0f32; q.len()], vec![0f32; q.len()]);

@@ -26,7 +26,7 @@ pub struct Model {
 
 /// What runs the model's program.
 enum Executor {
-    Cpu(CpuModel),
+    Cpu(Box<CpuModel>),
     Tensors(TensorModel),
 }
 
@@ -79,7 +79,7 @@ impl Model {
             caches: program.caches.clone(),
             vocabulary: vocabulary.unwrap_or(0),
             executor: match device {
-                Device::Cpu if !on_tensors => Executor::Cpu(CpuModel::new(program, team)?),
+                Device::Cpu if !on_tensors => Executor::Cpu(Box::new(CpuModel::new(program, team)?)),
                 device => Executor::Tensors(TensorModel::new(program, device.clone())),
             },
             threads,

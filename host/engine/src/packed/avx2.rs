@@ -2,6 +2,8 @@
 //! summed in 16 bits for as long as they cannot overflow; the other widens codes of eight bits to 16. Both take one tile of
 //! eight rows and a few tokens, which share the unpacking of the codes.
 
+#![allow(clippy::needless_range_loop, reason = "loops over a constant number of registers are unrolled by their index")]
+
 use super::{BLOCK, LANES, Packed, Rounded};
 use aehost_formats::Encoding;
 use std::arch::x86_64::*;
