@@ -4,6 +4,7 @@
 //!
 //! Each step follows from the stored trials alone, so an interrupted confirmation goes on where it was.
 
+use crate::points::{self, Placed};
 use crate::{Figures, Outcome, Purpose, StudyRecord, Trial, TrialId};
 use std::collections::BTreeMap;
 
@@ -25,9 +26,9 @@ pub(crate) fn confirmations(trials: &[Trial]) -> BTreeMap<TrialId, &Trial> {
     trials.iter().filter_map(|t| Some((t.confirms?, t))).collect()
 }
 
-/// What to confirm next; none when all is done. `front` holds the front of the search with each trial's objectives,
-/// scaled to comparable ranges.
-pub(crate) fn next(record: &StudyRecord, trials: &[Trial], front: &[(TrialId, Vec<f64>)]) -> Option<Next> {
+/// What to confirm next; none when all is done. `placed` holds the objectives of the search's trials, scaled to comparable
+/// ranges.
+pub(crate) fn next(record: &StudyRecord, trials: &[Trial], placed: &[Placed]) -> Option<Next> {
     let done = confirmations(trials);
     let baseline = trials.iter().find(|t| t.purpose == Purpose::Baseline)?;
     let Some(confirmed_baseline) = done.get(&baseline.id) else {
@@ -36,7 +37,7 @@ pub(crate) fn next(record: &StudyRecord, trials: &[Trial], front: &[(TrialId, Ve
     let candidates = candidates(record, baseline, trials);
     let first = *candidates.first()?;
     let mut wanted = vec![first];
-    wanted.extend(neighbours(first, front).into_iter().filter(|id| *id != baseline.id).take(NEIGHBOURS));
+    wanted.extend(neighbours(first, placed).into_iter().filter(|id| *id != baseline.id).take(NEIGHBOURS));
     if !matches!(confirmed_baseline.outcome, Outcome::Ok { .. }) {
         return None;
     }
@@ -68,12 +69,12 @@ fn candidates(record: &StudyRecord, baseline: &Trial, trials: &[Trial]) -> Vec<T
     gains.into_iter().map(|(id, _)| id).collect()
 }
 
-/// The other points of the front by distance from `trial`; none when it is not on the front.
-fn neighbours(trial: TrialId, front: &[(TrialId, Vec<f64>)]) -> Vec<TrialId> {
-    let Some((_, own)) = front.iter().find(|(id, _)| *id == trial) else { return Vec::new() };
-    let distance = |values: &[f64]| values.iter().zip(own).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+/// The points of the front by distance from `trial`, which need not be on it: luck on few items beats what is better.
+fn neighbours(trial: TrialId, placed: &[Placed]) -> Vec<TrialId> {
+    let Some(own) = placed.iter().find(|p| p.trial == trial) else { return Vec::new() };
+    let distance = |p: &Placed| p.point.values.iter().zip(&own.point.values).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     let mut others: Vec<(TrialId, f64)> =
-        front.iter().filter(|(id, _)| *id != trial).map(|(id, values)| (*id, distance(values))).collect();
+        points::on_front(placed).into_iter().filter(|p| p.trial != trial).map(|p| (p.trial, distance(p))).collect();
     others.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     others.into_iter().map(|(id, _)| id).collect()
 }
@@ -82,7 +83,6 @@ fn neighbours(trial: TrialId, front: &[(TrialId, Vec<f64>)]) -> Vec<TrialId> {
 mod tests {
     use super::*;
     use crate::fixtures::{measured, study, trial};
-    use crate::points;
 
     fn figures(latency: f64, accuracy: f64) -> Outcome {
         let metrics = [("latency.e2e_ms", latency), ("memory.peak_bytes", 100.0), ("multiple-choice.acc", accuracy)];
@@ -95,9 +95,7 @@ mod tests {
         let mut order = Vec::new();
         loop {
             let placed = points::scaled(&points::place(&record, &trials, |_| None));
-            let front: Vec<_> =
-                points::on_front(&placed).into_iter().map(|p| (p.trial, p.point.values.clone())).collect();
-            let Some(Next { trial: id, optional }) = next(&record, &trials, &front) else { return order };
+            let Some(Next { trial: id, optional }) = next(&record, &trials, &placed) else { return order };
             assert!(order.len() < 20, "it does not end");
             order.push((id.0, optional));
             let (number, latency) = (trials.len() as u64, 100.0 - id.0 as f64);
@@ -121,6 +119,17 @@ mod tests {
     #[test]
     fn the_best_candidate_comes_after_the_baseline_and_before_its_neighbours() {
         assert_eq!(order(searched(), |_| 0.5), [(0, false), (1, false), (2, true), (3, true)]);
+    }
+
+    #[test]
+    fn a_candidate_that_luck_keeps_off_the_front_has_neighbours_too() {
+        let mut trials = searched();
+        // Hardly cheaper than trial 1, and luckier: it stands on the front in trial 1's place.
+        trials[1] = trial(1, &[("a", 1)], figures(50.0, 0.484));
+        trials[2] = trial(2, &[("a", 2)], figures(49.99, 0.485));
+        let placed = points::scaled(&points::place(&study("s"), &trials, |_| None));
+        assert!(points::on_front(&placed).iter().all(|p| p.trial != TrialId(1)));
+        assert_eq!(neighbours(TrialId(1), &placed)[0], TrialId(2));
     }
 
     #[test]

@@ -189,9 +189,7 @@ impl<'a> Run<'a> {
     fn confirm(&mut self) -> Result<bool, RunError> {
         loop {
             let placed = points::scaled(&points::place(&self.record, &self.trials, |_| None));
-            let front: Vec<_> =
-                points::on_front(&placed).into_iter().map(|p| (p.trial, p.point.values.clone())).collect();
-            let Some(next) = confirmation::next(&self.record, &self.trials, &front) else { return Ok(true) };
+            let Some(next) = confirmation::next(&self.record, &self.trials, &placed) else { return Ok(true) };
             let late = self.seconds_limit().is_some_and(|s| self.clock.elapsed() + self.confirmation_seconds() > s);
             if next.optional && late {
                 return Ok(true);

@@ -84,7 +84,7 @@ proptest! {
                 for (j, v) in block.iter().enumerate() {
                     let at = i * BLOCK + j;
                     let found = rounded.value(at / columns, at % columns);
-                    prop_assert!((found - f64::from(*v)).abs() <= f64::from(largest) / codes * 0.501);
+                    prop_assert!((found - f64::from(*v)).abs() <= f64::from(largest) / codes * 0.51);
                 }
             }
         }
