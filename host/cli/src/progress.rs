@@ -31,7 +31,9 @@ impl<'a> Live<'a> {
         } else {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let baseline = stored.into_iter().find(|t| t.purpose == Purpose::Baseline);
+        // As in `finished`: once the baseline is confirmed, that is what confirmations are compared with.
+        let is_baseline = |t: &Trial| t.purpose == Purpose::Baseline || t.confirms.is_some_and(|id| id.0 == 0);
+        let baseline = stored.into_iter().rfind(is_baseline);
         Self { record, bar, lines: !output.json, baseline, phase: None }
     }
 
