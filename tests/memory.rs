@@ -9,8 +9,7 @@ use serde_json::Value;
 const SAME: f64 = 0.02;
 /// Share of a peak that weights and caches need not explain.
 const EXPLAINED: f64 = 0.05;
-/// What may come and go besides: pages that the allocator keeps, and pages of the program itself, which the system maps in
-/// larger or smaller runs by what else it does.
+/// What may come and go besides. Repeats were seen to differ by 2.4 MiB; why is not known.
 const MEBIBYTES: f64 = 3.0 * 1_048_576.0;
 
 fn metric(trial: &Value, name: &str) -> f64 {
