@@ -1,5 +1,6 @@
 //! What a step of a model is given: sequences, packed so that their tokens stand one after another.
 
+use crate::program::RowSpace;
 use crate::{Cache, EngineError};
 
 /// Of which tokens of a sequence the logits are wanted.
@@ -51,6 +52,15 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Rows of a value in this step.
+    pub fn count(&self, space: RowSpace) -> usize {
+        match space {
+            RowSpace::Tokens => self.tokens.len(),
+            RowSpace::Selected => self.rows.len(),
+            RowSpace::Fixed(rows) => rows,
+        }
+    }
+
     /// Packs and checks.
     pub fn of(sequences: &[Sequence<'_>], context: Option<usize>, vocabulary: usize) -> Result<Self, EngineError> {
         let mut batch = Batch { tokens: vec![], positions: vec![], branches: vec![], parts: vec![], rows: vec![] };

@@ -72,11 +72,7 @@ impl CpuModel {
         mut observer: Option<&mut Observer<'_>>,
     ) -> Result<Option<Tensor>, EngineError> {
         let plan = &self.plan;
-        let rows = |space: RowSpace| match space {
-            RowSpace::Tokens => batch.tokens.len(),
-            RowSpace::Selected => batch.rows.len(),
-            RowSpace::Fixed(rows) => rows,
-        };
+        let rows = |space: RowSpace| batch.count(space);
         let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
         arena.prepare(plan, rows);
         let shape = |place: &Place| (rows(plan.buffers[place.buffer].rows), place.width);

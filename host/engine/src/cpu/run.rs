@@ -8,7 +8,6 @@ use crate::batch::{Batch, Sequence};
 use crate::kernels;
 use crate::matrix::Matrix;
 use crate::packed::{Rounded, Rounding};
-use crate::program::RowSpace;
 use crate::rope::{Angles, Rope};
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
@@ -64,11 +63,7 @@ impl<'a> Pass<'a> {
     }
 
     fn rows(&self, place: &Place) -> usize {
-        match self.plan.buffers[place.buffer].rows {
-            RowSpace::Tokens => self.batch.tokens.len(),
-            RowSpace::Selected => self.batch.rows.len(),
-            RowSpace::Fixed(rows) => rows,
-        }
+        self.batch.count(self.plan.buffers[place.buffer].rows)
     }
 
     /// All of a value.
