@@ -15,11 +15,14 @@ pub use lock::RunLock;
 use crate::{Conditions, Event, StudyRecord, Trial, TrialId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Marks the file as ours (`file(1)` and our own check): "AEHS".
 const APPLICATION: i32 = 0x4145_4853;
 /// Version of the tables below; a file of a newer one is refused.
 const SCHEMA: i32 = 1;
+/// How long another process may keep the database locked.
+const PATIENCE: Duration = Duration::from_secs(10);
 const TABLES: &str = "
     CREATE TABLE studies (
         name TEXT PRIMARY KEY, created_at REAL NOT NULL, record TEXT NOT NULL, ended TEXT
@@ -89,11 +92,13 @@ impl Store {
 
     fn prepare(&self) -> Result<(), StoreError> {
         let fail = |e| self.fault(e);
-        let number = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-        self.connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(fail)?;
-        let schema = number("PRAGMA user_version").map_err(fail)?;
-        let application = number("PRAGMA application_id").map_err(fail)?;
-        let tables = number("SELECT count(*) FROM sqlite_master").map_err(fail)?;
+        // One statement sees one state, even while another process makes the tables.
+        let state = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)
+                     FROM pragma_user_version, pragma_application_id";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i32>(0)?, row.get::<_, i32>(1)?, row.get::<_, i32>(2)?));
+        let state = || self.connection.query_row(state, [], read);
+        self.connection.busy_timeout(PATIENCE).map_err(fail)?;
+        let (schema, application, tables) = state().map_err(fail)?;
         if application != APPLICATION && (application != 0 || schema != 0 || tables != 0) {
             return Err(StoreError::Foreign { path: self.path.clone() });
         }
@@ -102,13 +107,28 @@ impl Store {
         }
         if application == 0 {
             // Two processes may get here at once: the second waits, and finds the tables made.
-            self.connection.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE").map_err(fail)?;
-            let made = number("PRAGMA application_id").map_err(fail)? == APPLICATION;
+            self.write_ahead().map_err(fail)?;
+            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(fail)?;
+            let made = state().map_err(fail)?.1 == APPLICATION;
             let sql = format!("{TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT");
             let sql = if made { "ROLLBACK" } else { sql.as_str() };
             self.connection.execute_batch(sql).map_err(fail)?;
         }
         self.connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON").map_err(fail)
+    }
+
+    /// Turns on write-ahead logging. While this takes the lock that it needs, SQLite does not heed the busy timeout: two
+    /// processes that open a new database at once would see one of them refused.
+    fn write_ahead(&self) -> rusqlite::Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.connection.execute_batch("PRAGMA journal_mode = WAL") {
+                Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Adds a study.

@@ -140,6 +140,24 @@ fn a_store_that_cannot_be_opened_or_written_says_so() {
 }
 
 #[test]
+fn a_new_store_can_be_opened_by_many_at_once() {
+    for _ in 0..40 {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let start = std::sync::Barrier::new(8);
+        let open = || {
+            start.wait();
+            Store::open(&path).map(drop)
+        };
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    }
+}
+
+#[test]
 fn studies_are_found_by_name_only_once() {
     let folder = folder();
     let mut store = Store::open(&folder.path().join("s.db")).unwrap();
