@@ -51,6 +51,15 @@ impl Value {
         if let Value::Text(v) = self { Some(v) } else { None }
     }
 
+    /// The numbers of a list, integers or reals.
+    pub fn as_reals(&self) -> Option<Vec<f64>> {
+        match self {
+            Value::Integers(v) => Some(v.iter().map(|v| *v as f64).collect()),
+            Value::Reals(v) => Some(v.clone()),
+            _ => None,
+        }
+    }
+
     /// The whole numbers of a list.
     pub fn as_integers(&self) -> Option<&[i64]> {
         if let Value::Integers(v) = self { Some(v) } else { None }

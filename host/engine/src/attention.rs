@@ -13,6 +13,8 @@ pub(crate) struct AttentionSpec {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    /// Elements of a head's values.
+    pub value_dim: usize,
     pub scale: f32,
     /// The model's own sliding window; 0 for none.
     pub window: usize,
@@ -104,9 +106,9 @@ unsafe fn product(
 /// Attention of the heads that share the keys and values of head `kv`, which are neighbours.
 ///
 /// # Safety
-/// `out` must be `[count, heads * head_dim]`, and nothing else may use those heads of it meanwhile.
+/// `out` must be `[count, heads * value_dim]`, and nothing else may use those heads of it meanwhile.
 pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usize, out: *mut f32) {
-    let (dim, cache) = (spec.head_dim, queries.cache);
+    let (dim, value_dim, cache) = (spec.head_dim, spec.value_dim, queries.cache);
     let width = spec.heads * dim;
     let group = spec.heads / spec.kv_heads;
     let tokens = queries.positions.len();
@@ -115,22 +117,26 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
     let newest = queries.positions.iter().copied().max().unwrap_or(0);
     let keys = cache.positions.iter().rposition(|p| *p <= newest).map_or(0, |last| last + 1);
     let plain = cache.plain();
-    let decoded = if plain.is_some() { 0 } else { keys * dim };
-    with_scratch(group * tokens * keys + 2 * decoded, |scratch| {
+    let decoded = if plain.is_some() { 0 } else { keys };
+    with_scratch(group * tokens * keys + decoded * (dim + value_dim), |scratch| {
         let (all_scores, decoded_both) = scratch.split_at_mut(group * tokens * keys);
-        let (decoded_keys, decoded_values) = decoded_both.split_at_mut(decoded);
+        let (decoded_keys, decoded_values) = decoded_both.split_at_mut(decoded * dim);
         let ((k, k_row), (v, v_row)) = match plain {
-            Some((k, v)) => ((&k[kv * dim..], cache.spec.key_width), (&v[kv * dim..], cache.spec.value_width)),
+            Some((k, v)) => ((&k[kv * dim..], cache.spec.key_width), (&v[kv * value_dim..], cache.spec.value_width)),
             None => {
                 cache.read_keys(kv, dim, decoded_keys);
-                cache.read_values(kv, dim, decoded_values);
-                ((&*decoded_keys, dim), (&*decoded_values, dim))
+                cache.read_values(kv, value_dim, decoded_values);
+                ((&*decoded_keys, dim), (&*decoded_values, value_dim))
             }
         };
         // While decoding the heads are the rows of one product; else the tokens of each head are.
-        let (products, rows, stride) = if tokens == 1 { (1, group, dim) } else { (group, tokens, width) };
+        let one = tokens == 1;
+        let (products, rows) = if one { (1, group) } else { (group, tokens) };
+        let stride = if one { dim } else { width };
+        let out_stride = if one { value_dim } else { spec.heads * value_dim };
         for product_index in 0..products {
-            let at = (kv * group + product_index) * dim;
+            let head = kv * group + product_index;
+            let (at, out_at) = (head * dim, head * value_dim);
             let scores_of = &mut all_scores[product_index * rows * keys..][..rows * keys];
             let q = &queries.q[at..];
             if rows <= FEW {
@@ -145,21 +151,21 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
                 }
             }
             for (row, row_scores) in scores_of.chunks_exact_mut(keys).enumerate() {
-                let token = if tokens == 1 { 0 } else { row };
+                let token = if one { 0 } else { row };
                 mask(spec, cache, (queries.positions[token], queries.branches[token]), row_scores);
                 softmax(row_scores);
             }
             if rows <= FEW {
                 for (row, row_scores) in scores_of.chunks_exact(keys).enumerate() {
                     // SAFETY: this head of this token is this task's.
-                    let out = unsafe { std::slice::from_raw_parts_mut(out.add(at + row * stride), dim) };
+                    let out = unsafe { std::slice::from_raw_parts_mut(out.add(out_at + row * out_stride), value_dim) };
                     mix(row_scores, v, v_row, out);
                 }
             } else {
                 // SAFETY: as above; the task writes only its own heads of its own tokens.
                 unsafe {
-                    let to = (out.add(at), stride);
-                    product((rows, dim, keys), to, (scores_of.as_ptr(), keys), (v.as_ptr(), v_row, 1));
+                    let to = (out.add(out_at), out_stride);
+                    product((rows, value_dim, keys), to, (scores_of.as_ptr(), keys), (v.as_ptr(), v_row, 1));
                 }
             }
         }
@@ -185,15 +191,16 @@ fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), row: &mut [
     }
 }
 
-/// Attention of all sequences, a cache each; `q` and `out` are `[tokens, heads * head_dim]`.
+/// Attention of all sequences, a cache each; `q` is `[tokens, heads * head_dim]`, `out` `[tokens, heads * value_dim]`.
 pub(crate) fn attention(spec: &AttentionSpec, q: &[f32], batch: &Batch, caches: &[&LayerCache], out: &mut [f32]) {
-    let width = spec.heads * spec.head_dim;
-    assert!(q.len() == out.len() && q.len() == batch.tokens.len() * width, "queries and output are tokens x heads");
+    let (width, out_width) = (spec.heads * spec.head_dim, spec.heads * spec.value_dim);
+    let tokens = batch.tokens.len();
+    assert!(q.len() == tokens * width && out.len() == tokens * out_width, "queries and output are tokens x heads");
     for block in blocks(&batch.parts) {
         let queries = Queries::of(batch, block, q, width, caches[block.sequence]);
         for kv in 0..spec.kv_heads {
             // SAFETY: the output was measured, and nobody else has it.
-            unsafe { attend(spec, &queries, kv, out.as_mut_ptr().add(block.first * width)) };
+            unsafe { attend(spec, &queries, kv, out.as_mut_ptr().add(block.first * out_width)) };
         }
     }
 }
@@ -220,15 +227,16 @@ mod tests {
 
     /// The definition, token by token and head by head.
     fn attention_plain(spec: &AttentionSpec, batch: &Batch, q: &[f32], cache: &LayerCache, out: &mut [f32]) {
-        let (dim, width) = (spec.head_dim, spec.heads * spec.head_dim);
+        let (dim, value_dim, width) = (spec.head_dim, spec.value_dim, spec.heads * spec.head_dim);
         let keys = cache.positions.len();
         for (t, (position, branch)) in batch.positions.iter().zip(&batch.branches).enumerate() {
             for head in 0..spec.heads {
                 let kv = head / (spec.heads / spec.kv_heads);
-                let (mut k, mut v) = (vec![0f32; keys * dim], vec![0f32; keys * dim]);
+                let (mut k, mut v) = (vec![0f32; keys * dim], vec![0f32; keys * value_dim]);
                 cache.read_keys(kv, dim, &mut k);
-                cache.read_values(kv, dim, &mut v);
+                cache.read_values(kv, value_dim, &mut v);
                 let at = t * width + head * dim;
+                let out = &mut out[(t * spec.heads + head) * value_dim..][..value_dim];
                 let seen: Vec<usize> = (0..keys)
                     .filter(|j| visible(spec, cache, (*position, *branch), (cache.positions[*j], cache.branches[*j])))
                     .collect();
@@ -240,8 +248,8 @@ mod tests {
                     })
                     .collect();
                 crate::kernels::softmax_plain(&mut scores);
-                for d in 0..dim {
-                    out[at + d] = seen.iter().zip(&scores).map(|(j, p)| p * v[j * dim + d]).sum();
+                for (d, out) in out.iter_mut().enumerate() {
+                    *out = seen.iter().zip(&scores).map(|(j, p)| p * v[j * value_dim + d]).sum();
                 }
             }
         }
@@ -253,18 +261,23 @@ mod tests {
         fn fast_attention_equals_its_definition(
             kv_heads in 1usize..4, group in 1usize..4, tokens in 1usize..100, past in 0usize..40,
             window in 0usize..12, sinks in 0usize..3, dtype in 0usize..3, capped in any::<bool>(), branched in any::<bool>(), seed in any::<u32>(),
+            form in 0usize..3,
         ) {
-            let dim = 32;
+            // Values as wide as keys, wider, or the first elements of one head's keys.
+            let (dim, value_dim) = [(32, 32), (32, 64), (96, 64)][form];
+            let values_are_keys = form == 2;
+            let kv_heads = if values_are_keys { 1 } else { kv_heads };
             let mut state = seed | 1;
             let mut next = || { state ^= state << 13; state ^= state >> 17; state ^= state << 5; (state >> 8) as f32 / (1 << 23) as f32 - 1.0 };
             let dtype = [CacheType::F32, CacheType::F16, CacheType::Q8_0][dtype];
             let width = kv_heads * dim;
-            let specs = [Arc::new(CacheSpec { dtype, window, sinks, key_width: width, value_width: width })];
+            let value_width = if values_are_keys { width } else { kv_heads * value_dim };
+            let specs = [Arc::new(CacheSpec { dtype, window, sinks, key_width: width, value_width, values_are_keys })];
             let mut cache = Cache::new(&specs);
             let layer = &mut cache.layers[0];
             let total = past + tokens;
             let rows: Vec<f32> = (0..total * width).map(|_| next()).collect();
-            let values: Vec<f32> = (0..total * width).map(|_| next()).collect();
+            let values: Vec<f32> = (0..total * value_width).map(|_| next()).collect();
             let mut positions: Vec<u32> = (0..total as u32).collect();
             let mut branches = vec![0u32; total];
             if branched && tokens > 2 {
@@ -276,9 +289,9 @@ mod tests {
                 }
             }
             for (from, to) in [(0, past), (past, total)] {
-                layer.append(&rows[from * width..to * width], &values[from * width..to * width], &positions[from..to], &branches[from..to]);
+                layer.append(&rows[from * width..to * width], &values[from * value_width..to * value_width], &positions[from..to], &branches[from..to]);
             }
-            let spec = AttentionSpec { heads: kv_heads * group, kv_heads, head_dim: dim, scale: 0.2, window: 0, softcap: capped.then_some(5.0) };
+            let spec = AttentionSpec { heads: kv_heads * group, kv_heads, head_dim: dim, value_dim, scale: 0.2, window: 0, softcap: capped.then_some(5.0) };
             let q: Vec<f32> = (0..tokens * spec.heads * dim).map(|_| next()).collect();
             let batch = Batch {
                 tokens: vec![0; tokens],
@@ -287,7 +300,8 @@ mod tests {
                 parts: std::iter::once(0..tokens).collect(),
                 rows: vec![],
             };
-            let (mut fast, mut plain) = (vec![0f32; q.len()], vec![0f32; q.len()]);
+            let mut fast = vec![0f32; tokens * spec.heads * value_dim];
+            let mut plain = fast.clone();
             attention(&spec, &q, &batch, &[layer], &mut fast);
             attention_plain(&spec, &batch, &q, layer, &mut plain);
             for (a, b) in fast.iter().zip(&plain) {

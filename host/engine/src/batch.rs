@@ -56,6 +56,7 @@ impl Batch {
     pub fn count(&self, space: RowSpace) -> usize {
         match space {
             RowSpace::Tokens => self.tokens.len(),
+            RowSpace::Multiple(n) => self.tokens.len() * n,
             RowSpace::Selected => self.rows.len(),
             RowSpace::Fixed(rows) => rows,
         }

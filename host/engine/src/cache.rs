@@ -37,6 +37,8 @@ pub(crate) struct CacheSpec {
     pub sinks: usize,
     pub key_width: usize,
     pub value_width: usize,
+    /// Values are the same rows as keys, and kept once.
+    pub values_are_keys: bool,
 }
 
 /// Rows of numbers in one of the cache's types.
@@ -154,7 +156,9 @@ impl LayerCache {
             self.evict(*first);
         }
         self.keys.append(keys);
-        self.values.append(values);
+        if !self.spec.values_are_keys {
+            self.values.append(values);
+        }
         self.positions.extend_from_slice(positions);
         self.branches.extend_from_slice(branches);
         self.branched |= branches.iter().any(|b| *b != 0);
@@ -171,7 +175,9 @@ impl LayerCache {
             return;
         }
         self.keys.retain(self.spec.key_width, &keep);
-        self.values.retain(self.spec.value_width, &keep);
+        if !self.spec.values_are_keys {
+            self.values.retain(self.spec.value_width, &keep);
+        }
         let mut kept = keep.iter();
         self.positions.retain(|_| *kept.next().expect("one flag a token"));
         let mut kept = keep.iter();
@@ -185,7 +191,7 @@ impl LayerCache {
 
     /// All float32 rows where they are stored so, and their width.
     pub fn plain(&self) -> Option<(&[f32], &[f32])> {
-        match (&self.keys, &self.values) {
+        match (&self.keys, self.values()) {
             (Buffer::F32(k), Buffer::F32(v)) => Some((k, v)),
             _ => None,
         }
@@ -198,7 +204,11 @@ impl LayerCache {
 
     /// The values of one head, `[tokens, dim]`.
     pub fn read_values(&self, head: usize, dim: usize, out: &mut [f32]) {
-        self.values.read(self.spec.value_width, head * dim, dim, out);
+        self.values().read(self.spec.value_width, head * dim, dim, out);
+    }
+
+    fn values(&self) -> &Buffer {
+        if self.spec.values_are_keys { &self.keys } else { &self.values }
     }
 }
 
@@ -223,7 +233,9 @@ impl Cache {
                 w => tokens.min(w + layer.spec.sinks + EVICTION_SLACK),
             };
             layer.keys.reserve(kept * layer.spec.key_width);
-            layer.values.reserve(kept * layer.spec.value_width);
+            if !layer.spec.values_are_keys {
+                layer.values.reserve(kept * layer.spec.value_width);
+            }
         }
     }
 
@@ -243,7 +255,14 @@ mod tests {
     use super::*;
 
     fn cache(dtype: CacheType, window: usize, sinks: usize) -> LayerCache {
-        LayerCache::new(Arc::new(CacheSpec { dtype, window, sinks, key_width: 32, value_width: 32 }))
+        LayerCache::new(Arc::new(CacheSpec {
+            dtype,
+            window,
+            sinks,
+            key_width: 32,
+            value_width: 32,
+            values_are_keys: false,
+        }))
     }
 
     #[test]

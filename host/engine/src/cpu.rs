@@ -11,6 +11,7 @@ use crate::model::Observer;
 use crate::packed::{Activations, Rounding};
 use crate::program::{Program, RowSpace};
 use crate::rope::Rope;
+use crate::routing::Routing;
 use candle_core::{Device, Tensor};
 use plan::{Place, Plan};
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +31,7 @@ struct Arena {
     buffers: Vec<Vec<f32>>,
     bytes: Activations,
     words: Activations,
+    routings: Vec<Routing>,
 }
 
 impl Arena {
@@ -59,8 +61,9 @@ impl CpuModel {
     pub fn new(program: Program, threads: usize) -> Result<Self, EngineError> {
         let team = Team::new(threads)
             .map_err(|e| EngineError::Unsupported(format!("the engine's threads cannot be started: {e}")))?;
+        let routings = (0..program.routings).map(|_| Routing::default()).collect();
         let (plan, ropes) = Plan::new(program)?;
-        let arena = Arena { buffers: plan.constants.clone(), ..Arena::default() };
+        let arena = Arena { buffers: plan.constants.clone(), routings, ..Arena::default() };
         Ok(Self { plan, ropes, team, arena: Mutex::new(arena) })
     }
 

@@ -20,6 +20,7 @@ mod policy;
 mod program;
 mod representation;
 mod rope;
+mod routing;
 mod sampling;
 mod saved;
 mod scoring;

@@ -23,18 +23,25 @@ pub(crate) enum Matrix {
 }
 
 impl Matrix {
-    /// Makes a weight ready to run on a device.
-    pub fn new(weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Self, EngineError> {
+    /// Makes a weight ready to run on a device: the matrices of a stack `[n, rows, columns]`, else one.
+    pub fn stack(weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Vec<Self>, EngineError> {
         let encoding = weight.form.encoding();
-        let (rows, columns) = weight.matrix_shape();
-        if matches!(device, Device::Cpu) {
-            if Layout::of(encoding).is_some() && packed::available() {
-                return weight
-                    .with_bytes(checkpoint, |bytes| Self::Packed(Packed::new(encoding, bytes, rows, columns)));
-            }
-            return weight.stored(checkpoint).map(Self::Stored);
+        let (all_rows, columns) = weight.matrix_shape();
+        let count = weight.shape.iter().rev().skip(2).product::<usize>().max(1);
+        let rows = all_rows / count;
+        let on_cpu = matches!(device, Device::Cpu);
+        let packed = on_cpu && Layout::of(encoding).is_some() && packed::available();
+        if on_cpu && !packed && count == 1 {
+            return Ok(vec![Self::Stored(weight.stored(checkpoint)?)]);
         }
-        weight.with_bytes(checkpoint, |bytes| on_device(encoding, bytes, rows, columns, device))?
+        let one = |bytes: &[u8]| {
+            Ok(match on_cpu {
+                true if packed => Self::Packed(Packed::new(encoding, bytes, rows, columns)),
+                true => Self::Stored(Stored::from_bytes(encoding, bytes, rows, columns)?),
+                false => on_device(encoding, bytes, rows, columns, device)?,
+            })
+        };
+        weight.with_bytes(checkpoint, |bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
     }
 
     /// Rows and columns.

@@ -5,6 +5,7 @@ use crate::attention::AttentionSpec;
 use crate::cache::{CacheSpec, CacheType};
 use crate::matrix::Matrix;
 use crate::rope::Rope;
+use crate::routing::{Grouping, RouteSpec};
 use crate::{EngineError, Variant};
 use aehost_graph::{Graph, Node, NodeId, ValueId, ValueType, op_info};
 use candle_core::{Device, Tensor};
@@ -14,13 +15,29 @@ use std::sync::Arc;
 /// What a step does.
 pub(crate) enum Op {
     Embedding {
-        weight: Arc<Matrix>,
+        weight: Only,
         scale: Option<f64>,
     },
     Linear {
-        weight: Arc<Matrix>,
+        weight: Only,
         bias: Option<Tensor>,
     },
+    /// Chooses experts by a router's logits.
+    Route {
+        spec: RouteSpec,
+        routing: usize,
+    },
+    /// Makes the rows of each matrix neighbours.
+    Take(Grouping),
+    /// A product with the matrix that each row belongs to.
+    GroupedLinear {
+        weights: Arc<Vec<Matrix>>,
+        by: Grouping,
+    },
+    /// Makes rows the values of tokens again.
+    Give(Grouping),
+    /// Columns of two values in turn, of each as many equal stretches as said.
+    Concat(usize),
     RmsNorm {
         weight: Tensor,
         epsilon: f64,
@@ -53,6 +70,17 @@ pub(crate) enum Op {
     SelectRows,
 }
 
+/// The matrix of a weight that is no stack.
+#[derive(Clone)]
+pub(crate) struct Only(Arc<Vec<Matrix>>);
+
+impl std::ops::Deref for Only {
+    type Target = Matrix;
+    fn deref(&self) -> &Matrix {
+        &self.0[0]
+    }
+}
+
 /// One op on slots.
 pub(crate) struct Step {
     /// The node's name.
@@ -69,6 +97,8 @@ pub(crate) struct Step {
 pub(crate) enum RowSpace {
     /// One for each token of the step.
     Tokens,
+    /// As many for each token.
+    Multiple(usize),
     /// One for each token whose logits are wanted.
     Selected,
     /// A weight's own.
@@ -97,6 +127,8 @@ pub(crate) struct Program {
     pub logits: Option<usize>,
     pub ropes: Vec<Rope>,
     pub caches: Vec<Arc<CacheSpec>>,
+    /// Number of routers.
+    pub routings: usize,
 }
 
 impl Program {
@@ -123,11 +155,12 @@ impl Program {
             ropes: Vec::new(),
             caches: Vec::new(),
             cache_of: HashMap::new(),
+            routings: 0,
         };
         let mut steps = Vec::with_capacity(order.len() + 1);
         for id in order.into_iter().filter(|id| needed.contains(id)) {
             let node = graph.node(id).expect("the order lists nodes of the graph");
-            steps.push(builder.step(node)?);
+            builder.steps(node, &mut steps)?;
             if let Some(value) = select.filter(|v| node.outputs.contains(v)) {
                 // Later readers of the value see the selected rows.
                 let from = builder.slot_of[&value];
@@ -154,8 +187,8 @@ impl Program {
             })
             .collect::<Result<Vec<_>, _>>()?;
         release_after_last_use(&mut steps, logits);
-        let Builder { slots, ropes, caches, .. } = builder;
-        Ok(Self { steps, slots, wanted, logits, ropes, caches })
+        let Builder { slots, ropes, caches, routings, .. } = builder;
+        Ok(Self { steps, slots, wanted, logits, ropes, caches, routings })
     }
 }
 
@@ -204,10 +237,12 @@ struct Builder<'a> {
     ropes: Vec<Rope>,
     caches: Vec<Arc<CacheSpec>>,
     cache_of: HashMap<NodeId, usize>,
+    routings: usize,
 }
 
 impl Builder<'_> {
-    fn step(&mut self, node: &Node) -> Result<Step, EngineError> {
+    /// The steps of a node.
+    fn steps(&mut self, node: &Node, steps: &mut Vec<Step>) -> Result<(), EngineError> {
         let spec = &node.spec;
         let inputs = spec
             .inputs
@@ -218,22 +253,92 @@ impl Builder<'_> {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let op = self.op(node)?;
-        let selected = inputs.iter().any(|slot| self.slots[*slot].rows == RowSpace::Selected);
-        let outputs = node
-            .outputs
-            .iter()
-            .map(|value| {
-                let ty = self.variant.graph().value_type(*value).cloned().unwrap_or_else(ValueType::indices);
-                let rows = match ty.tokens {
-                    true if selected => RowSpace::Selected,
-                    true => RowSpace::Tokens,
-                    false => RowSpace::Fixed(ty.dims.iter().rev().skip(1).product()),
-                };
-                self.slot(Some(*value), Slot { rows, width: ty.width() })
-            })
-            .collect();
-        Ok(Step { name: spec.name.clone(), op, inputs, outputs, release: vec![] })
+        match spec.op.as_str() {
+            "experts" => self.experts(node, &inputs, steps),
+            "grouped-linear" => self.grouped_linear(node, inputs[0], steps),
+            _ => {
+                let op = self.op(node)?;
+                let selected = inputs.iter().any(|slot| self.slots[*slot].rows == RowSpace::Selected);
+                let outputs = node.outputs.iter().map(|value| self.slot_for(*value, selected)).collect();
+                steps.push(Step { name: spec.name.clone(), op, inputs, outputs, release: vec![] });
+                Ok(())
+            }
+        }
+    }
+
+    /// A slot for a value of the graph.
+    fn slot_for(&mut self, value: ValueId, selected: bool) -> usize {
+        let ty = self.variant.graph().value_type(value).cloned().unwrap_or_else(ValueType::indices);
+        let rows = match ty.tokens {
+            true if selected => RowSpace::Selected,
+            true => RowSpace::Tokens,
+            false => RowSpace::Fixed(ty.dims.iter().rev().skip(1).product()),
+        };
+        self.slot(Some(value), Slot { rows, width: ty.width() })
+    }
+
+    /// A mixture of experts: each token's rows go through the experts that its router's logits choose.
+    fn experts(&mut self, node: &Node, inputs: &[usize], steps: &mut Vec<Step>) -> Result<(), EngineError> {
+        let spec = &node.spec;
+        let integer = |name: &str, default: usize| spec.integer(name).map_or(default, |v| v as usize);
+        let groups = integer("groups", 1);
+        let route = RouteSpec {
+            experts: self.slots[inputs[1]].width,
+            top_k: integer("top-k", 1),
+            sigmoid: spec.text("score") == Some("sigmoid"),
+            normalise: spec.text("normalise") == Some("sum"),
+            scale: spec.real("scale").unwrap_or(1.0) as f32,
+            groups,
+            top_groups: integer("top-groups", groups),
+        };
+        let by = Grouping::Routed(self.routings);
+        let (rows, hidden) = (RowSpace::Multiple(route.top_k), self.slots[inputs[0]].width);
+        let [gate, up, down] = ["gate", "up", "down"].map(|slot| self.matrices(node, slot));
+        let (gate, up, down) = (gate?, up?, down?);
+        let inner = gate[0].shape().0;
+        let mut push = |part: &str, op: Op, inputs: Vec<usize>, outputs: Vec<usize>| {
+            steps.push(Step { name: format!("{}.{part}", spec.name), op, inputs, outputs, release: vec![] });
+        };
+        push("route", Op::Route { spec: route, routing: self.routings }, vec![inputs[1]], vec![]);
+        self.routings += 1;
+        let taken = self.slot(None, Slot { rows, width: hidden });
+        push("take", Op::Take(by), vec![inputs[0]], vec![taken]);
+        let [gates, ups, products] = [(); 3].map(|()| self.slot(None, Slot { rows, width: inner }));
+        push("gate", Op::GroupedLinear { weights: gate, by }, vec![taken], vec![gates]);
+        push("up", Op::GroupedLinear { weights: up, by }, vec![taken], vec![ups]);
+        if spec.text("activation") == Some("gelu") {
+            let active = self.slot(None, Slot { rows, width: inner });
+            push("activation", Op::GeluTanh, vec![gates], vec![active]);
+            push("product", Op::Mul, vec![active, ups], vec![products]);
+        } else {
+            push("product", Op::Gated, vec![gates, ups], vec![products]);
+        }
+        let downs = self.slot(None, Slot { rows, width: hidden });
+        push("down", Op::GroupedLinear { weights: down, by }, vec![products], vec![downs]);
+        let output = self.slot_for(node.outputs[0], false);
+        push("give", Op::Give(by), vec![downs], vec![output]);
+        Ok(())
+    }
+
+    /// A matrix for each stretch of a token's columns.
+    fn grouped_linear(&mut self, node: &Node, input: usize, steps: &mut Vec<Step>) -> Result<(), EngineError> {
+        let weights = self.matrices(node, "weight")?;
+        let groups = weights.len();
+        let (out, width) = weights[0].shape();
+        let by = Grouping::Stretches(groups);
+        let rows = RowSpace::Multiple(groups);
+        let taken = self.slot(None, Slot { rows, width });
+        let made = self.slot(None, Slot { rows, width: out });
+        let output = self.slot_for(node.outputs[0], false);
+        for (part, op, from, to) in [
+            ("take", Op::Take(by), input, taken),
+            ("product", Op::GroupedLinear { weights, by }, taken, made),
+            ("give", Op::Give(by), made, output),
+        ] {
+            let name = format!("{}.{part}", node.spec.name);
+            steps.push(Step { name, op, inputs: vec![from], outputs: vec![to], release: vec![] });
+        }
+        Ok(())
     }
 
     /// A new slot, which from now on holds the value.
@@ -288,6 +393,7 @@ impl Builder<'_> {
                     sinks: integer("sinks"),
                     key_width: width(0),
                     value_width: width(1),
+                    values_are_keys: spec.inputs[0] == spec.inputs[1],
                 }));
                 self.cache_of.insert(node.id, self.caches.len() - 1);
                 Op::Cache(self.caches.len() - 1)
@@ -302,20 +408,32 @@ impl Builder<'_> {
                     ))
                 })?;
                 let (kv_heads, head_dim) = (integer("kv-heads"), integer("head-dim"));
+                let value_dim = spec.integer("value-dim").map_or(head_dim, |d| d as usize);
                 let kept = &self.caches[cache];
-                if kept.key_width != kv_heads * head_dim || kept.value_width != kv_heads * head_dim {
+                let values = match kept.values_are_keys {
+                    true if kv_heads == 1 => head_dim,
+                    _ => kv_heads * value_dim,
+                };
+                if kept.key_width != kv_heads * head_dim || kept.value_width != values {
                     return Err(EngineError::Unsupported(format!(
-                        "node `{}`: its cache keeps widths {} and {}, expected {}",
+                        "node `{}`: its cache keeps widths {} and {}, expected {} and {values}",
                         spec.name,
                         kept.key_width,
                         kept.value_width,
                         kv_heads * head_dim
                     )));
                 }
+                if kept.dtype == CacheType::Q8_0 && !value_dim.is_multiple_of(32) {
+                    return Err(EngineError::Unsupported(format!(
+                        "node `{}`: a cache of q8_0 needs values of a multiple of 32 elements a head, found {value_dim}",
+                        spec.name
+                    )));
+                }
                 let attention = AttentionSpec {
                     heads: integer("heads"),
                     kv_heads,
                     head_dim,
+                    value_dim,
                     scale: spec.real("scale").unwrap_or(1.0) as f32,
                     window: integer("window"),
                     softcap: spec.real("softcap").filter(|c| *c > 0.0).map(|c| c as f32),
@@ -332,6 +450,7 @@ impl Builder<'_> {
             "relu" => Op::Relu,
             "scale" => Op::Scale(spec.real("factor").unwrap_or(1.0)),
             "softmax" => Op::Softmax,
+            "concat" => Op::Concat(spec.integer("groups").map_or(1, |groups| groups as usize)),
             "parameter" => Op::Parameter(self.required(node, "weight")?),
             other => {
                 return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name)));
@@ -339,7 +458,11 @@ impl Builder<'_> {
         })
     }
 
-    fn matrix(&self, node: &Node, slot: &str) -> Result<Arc<Matrix>, EngineError> {
+    fn matrix(&self, node: &Node, slot: &str) -> Result<Only, EngineError> {
+        self.matrices(node, slot).map(Only)
+    }
+
+    fn matrices(&self, node: &Node, slot: &str) -> Result<Arc<Vec<Matrix>>, EngineError> {
         let name = node.spec.weight(slot).ok_or_else(|| EngineError::NoWeight(format!("{}.{slot}", node.spec.name)))?;
         self.variant.pool.get(self.variant.weight(name)?, self.variant.checkpoint(), self.device)
     }

@@ -21,7 +21,7 @@ pub(crate) struct Rope {
     pub dims: usize,
     pub pairing: Pairing,
     frequencies: Vec<f64>,
-    /// Factor on cosine and sine (yarn's attention factor).
+    /// Factor on cosine and sine (yarn's and longrope's attention factor).
     magnitude: f64,
 }
 
@@ -80,10 +80,15 @@ impl Rope {
                     let ramp = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
                     *f = *f / factor * ramp + *f * (1.0 - ramp);
                 }
-                magnitude =
-                    spec.real("attention-factor").unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+                magnitude = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
             }
             _ => {}
+        }
+        if let Some(factor) = spec.real("attention-factor") {
+            magnitude = factor;
+        }
+        if let Some(divisors) = spec.attributes.get("divisors").and_then(aehost_common::Value::as_reals) {
+            frequencies.iter_mut().zip(&divisors).for_each(|(f, d)| *f /= d);
         }
         if let Some(divisors) = divisors {
             frequencies.iter_mut().zip(divisors).for_each(|(f, d)| *f /= f64::from(*d));

@@ -7,6 +7,7 @@ use crate::batch::{Batch, Sequence};
 use crate::model::Observer;
 use crate::program::{IDS, Op, POSITIONS, Program, Step};
 use crate::rope::Angles;
+use crate::routing::{Grouped, Grouping, Routing};
 use candle_core::{Device, Storage, Tensor};
 
 /// The numbers of a tensor in the CPU's memory.
@@ -45,8 +46,9 @@ impl TensorModel {
         let mut values: Vec<Option<Tensor>> = vec![None; program.slots.len()];
         values[IDS] = Some(Tensor::from_slice(&batch.tokens, batch.tokens.len(), &self.device)?);
         values[POSITIONS] = Some(Tensor::from_slice(&batch.positions, batch.positions.len(), &self.device)?);
+        let mut routings: Vec<Routing> = (0..program.routings).map(|_| Routing::default()).collect();
         for step in &program.steps {
-            self.execute(step, batch, &angles, sequences, &mut values).map_err(|e| match e {
+            self.execute(step, batch, &angles, sequences, &mut routings, &mut values).map_err(|e| match e {
                 EngineError::Tensor(why) => EngineError::Tensor(format!("node `{}`: {why}", step.name)),
                 other => other,
             })?;
@@ -68,6 +70,7 @@ impl TensorModel {
         batch: &Batch,
         angles: &[Angles],
         sequences: &mut [Sequence<'_>],
+        routings: &mut [Routing],
         values: &mut [Option<Tensor>],
     ) -> Result<(), EngineError> {
         let input = |i: usize| {
@@ -75,6 +78,7 @@ impl TensorModel {
                 .as_ref()
                 .ok_or_else(|| EngineError::Invalid(format!("node `{}` reads a value that is gone", step.name)))
         };
+        let tokens = batch.tokens.len();
         let output = match &step.op {
             Op::Embedding { weight, scale } => {
                 let x = weight.rows(input(0)?, &batch.tokens)?;
@@ -89,6 +93,36 @@ impl TensorModel {
                     Some(bias) => y.broadcast_add(bias)?,
                     None => y,
                 }
+            }
+            Op::Route { spec, routing } => {
+                let logits = input(0)?.to_device(&Device::Cpu)?;
+                floats(&logits, |logits| routings[*routing].route(spec, logits))?;
+                return Ok(());
+            }
+            Op::Take(by) => {
+                let grouped = grouped(*by, routings, tokens);
+                self.by_rows(step, batch, input(0)?, |row, x, width, to| grouped.take(row, x, width, to))?
+            }
+            Op::Give(by) => {
+                let grouped = grouped(*by, routings, tokens);
+                self.by_rows(step, batch, input(0)?, |token, y, width, to| grouped.give(token, y, width, to))?
+            }
+            Op::GroupedLinear { weights, by } => {
+                let (x, grouped) = (input(0)?, grouped(*by, routings, tokens));
+                let mut parts = Vec::new();
+                for (group, weight) in weights.iter().enumerate() {
+                    let rows = grouped.rows(group);
+                    if !rows.is_empty() {
+                        parts.push(weight.product(&x.narrow(0, rows.start, rows.len())?)?);
+                    }
+                }
+                Tensor::cat(&parts, 0)?
+            }
+            Op::Concat(groups) => {
+                let parts =
+                    [input(0)?, input(1)?].map(|x| x.reshape((tokens, *groups, x.elem_count() / tokens / groups)));
+                let [a, b] = parts;
+                Tensor::cat(&[a?, b?], 2)?.reshape((tokens, ()))?
             }
             Op::RmsNorm { weight, epsilon } => {
                 let x = input(0)?;
@@ -145,9 +179,10 @@ impl TensorModel {
             Op::Attention { spec, cache } => {
                 let q = input(0)?.to_device(&Device::Cpu)?;
                 let caches: Vec<_> = sequences.iter().map(|sequence| &sequence.cache.layers[*cache]).collect();
-                let mut out = vec![0f32; q.elem_count()];
+                let width = spec.heads * spec.value_dim;
+                let mut out = vec![0f32; tokens * width];
                 floats(&q, |q| attention(spec, q, batch, &caches, &mut out))?;
-                Tensor::from_vec(out, q.shape(), &Device::Cpu)?.to_device(&self.device)?
+                Tensor::from_vec(out, (tokens, width), &Device::Cpu)?.to_device(&self.device)?
             }
             Op::Add => input(0)?.broadcast_add(input(1)?)?,
             Op::Mul => input(0)?.broadcast_mul(input(1)?)?,
@@ -173,5 +208,31 @@ impl TensorModel {
         };
         values[step.outputs[0]] = Some(output);
         Ok(())
+    }
+
+    /// A value whose rows are made one by one, in the CPU's memory, from all of another.
+    fn by_rows(
+        &self,
+        step: &Step,
+        batch: &Batch,
+        from: &Tensor,
+        make: impl Fn(usize, &[f32], usize, &mut [f32]),
+    ) -> Result<Tensor, EngineError> {
+        let slot = &self.program.slots[step.outputs[0]];
+        let rows = batch.count(slot.rows);
+        let mut out = vec![0f32; rows * slot.width];
+        let width = from.dims2()?.1;
+        floats(&from.to_device(&Device::Cpu)?, |x| {
+            out.chunks_exact_mut(slot.width).enumerate().for_each(|(row, to)| make(row, x, width, to));
+        })?;
+        Ok(Tensor::from_vec(out, (rows, slot.width), &Device::Cpu)?.to_device(&self.device)?)
+    }
+}
+
+/// Rows by matrix, in this pass.
+fn grouped(by: Grouping, routings: &[Routing], tokens: usize) -> Grouped<'_> {
+    match by {
+        Grouping::Routed(routing) => Grouped::Routed(&routings[routing]),
+        Grouping::Stretches(_) => Grouped::Stretches { tokens },
     }
 }

@@ -368,17 +368,22 @@ fn read_sources(checkpoint: &Checkpoint, sources: &[BoundTensor], join: &str) ->
 
 /// Weights in memory by key and device, so that models alive at the same time share them; it keeps nothing alive itself.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<String, Weak<Matrix>>>);
+pub(crate) struct Pool(Mutex<HashMap<String, Weak<Vec<Matrix>>>>);
 
 impl Pool {
-    /// The weight as it runs on the device: shared if another model has it, else made.
-    pub fn get(&self, weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Arc<Matrix>, EngineError> {
+    /// The weight as it runs on the device, a matrix or the matrices of a stack: shared if another model has it, else made.
+    pub fn get(
+        &self,
+        weight: &Weight,
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Arc<Vec<Matrix>>, EngineError> {
         let key = format!("{} {:?}", weight.key, device.location());
         let lock = || self.0.lock().expect("no panic happens while the pool is locked");
         if let Some(shared) = lock().get(&key).and_then(Weak::upgrade) {
             return Ok(shared);
         }
-        let made = Arc::new(Matrix::new(weight, checkpoint, device)?);
+        let made = Arc::new(Matrix::stack(weight, checkpoint, device)?);
         let mut map = lock();
         map.retain(|_, weak| weak.strong_count() > 0);
         map.insert(key, Arc::downgrade(&made));

@@ -8,9 +8,10 @@ use aehost_common::{Settings, Value};
 enum Kind {
     Integer,
     Real,
+    Reals,
     Words(&'static [&'static str]),
 }
-use Kind::{Integer, Real, Words};
+use Kind::{Integer, Real, Reals, Words};
 
 /// One op as data; the engine, the checks and the documentation share this table.
 #[derive(Debug)]
@@ -90,6 +91,7 @@ static OPS: &[OpInfo] = &[
             ("high-frequency-factor", Real, false),
             ("original-context", Integer, false),
             ("attention-factor", Real, false),
+            ("divisors", Reals, false),
             ("beta-fast", Real, false),
             ("beta-slow", Real, false),
         ],
@@ -117,12 +119,46 @@ static OPS: &[OpInfo] = &[
             ("heads", Integer, true),
             ("kv-heads", Integer, true),
             ("head-dim", Integer, true),
+            ("value-dim", Integer, false),
             ("scale", Real, true),
             ("window", Integer, false),
             ("softcap", Real, false),
         ],
         slots: &[],
         token_wise: false,
+    },
+    OpInfo {
+        name: "grouped-linear",
+        inputs: X,
+        outputs: 1,
+        attributes: &[],
+        slots: &[("weight", true)],
+        // Though it is, its rows are not those of its tokens.
+        token_wise: false,
+    },
+    OpInfo {
+        name: "experts",
+        inputs: &["x", "router"],
+        outputs: 1,
+        attributes: &[
+            ("top-k", Integer, true),
+            ("score", Words(&["softmax", "sigmoid"]), true),
+            ("normalise", Words(&["none", "sum"]), true),
+            ("scale", Real, false),
+            ("groups", Integer, false),
+            ("top-groups", Integer, false),
+            ("activation", Words(&["silu", "gelu"]), true),
+        ],
+        slots: &[("gate", true), ("up", true), ("down", true)],
+        token_wise: false,
+    },
+    OpInfo {
+        name: "concat",
+        inputs: AB,
+        outputs: 1,
+        attributes: &[("groups", Integer, false)],
+        slots: &[],
+        token_wise: true,
     },
     OpInfo { name: "add", inputs: AB, outputs: 1, attributes: &[], slots: &[], token_wise: true },
     OpInfo { name: "mul", inputs: AB, outputs: 1, attributes: &[], slots: &[], token_wise: true },
@@ -181,12 +217,14 @@ pub fn check_attributes(op: &str, attributes: &Settings) -> Result<&'static OpIn
         let fits = match kind {
             Integer => attribute.value.as_integer().is_some_and(|v| v >= 0),
             Real => attribute.value.as_real().is_some_and(f64::is_finite),
+            Reals => attribute.value.as_reals().is_some_and(|v| v.iter().all(|v| v.is_finite())),
             Words(words) => attribute.value.as_text().is_some_and(|w| words.contains(&w)),
         };
         if !fits {
             let expected = match kind {
                 Integer => "a whole number of at least 0".to_owned(),
                 Real => "a finite number".to_owned(),
+                Reals => "a list of finite numbers".to_owned(),
                 Words(words) => format!("one of {}", words.join(", ")),
             };
             return Err(format!("attribute `{name}` = {} must be {expected}", attribute.value));
@@ -245,6 +283,11 @@ pub(crate) fn infer(
         Some(shape) => Err(format!("weight `{slot}` has shape {shape:?}, expected a matrix [out, in]")),
         None => Err(format!("weight `{slot}` is not bound")),
     };
+    let stack = |slot: &str| match weight(slot) {
+        Some([groups, rows, columns]) => Ok((*groups, *rows, *columns)),
+        Some(shape) => Err(format!("weight `{slot}` has shape {shape:?}, expected a stack of matrices [n, out, in]")),
+        None => Err(format!("weight `{slot}` is not bound")),
+    };
     let vector = |slot: &str, expected: usize| match weight(slot) {
         None => Ok(()),
         Some(shape) if shape == [expected] => Ok(()),
@@ -272,6 +315,40 @@ pub(crate) fn infer(
             vector("bias", out)?;
             vec![ValueType::activation(out)]
         }
+        "grouped-linear" => {
+            let (groups, out, input) = stack("weight")?;
+            width(0, groups.checked_mul(input).ok_or("its weight is absurdly large")?)?;
+            vec![ValueType::activation(groups.checked_mul(out).ok_or("its weight is absurdly large")?)]
+        }
+        "experts" => {
+            let (experts, feed_forward, hidden) = stack("gate")?;
+            width(0, hidden)?;
+            width(1, experts)?;
+            for (slot, expected) in [("up", (experts, feed_forward, hidden)), ("down", (experts, hidden, feed_forward))]
+            {
+                let found = stack(slot)?;
+                if found != expected {
+                    return Err(format!("weight `{slot}` has shape {found:?}, expected {expected:?}"));
+                }
+            }
+            let groups = integer("groups").unwrap_or(1);
+            let top_groups = integer("top-groups").unwrap_or(groups);
+            if groups == 0 || !experts.is_multiple_of(groups) || top_groups == 0 || top_groups > groups {
+                return Err(format!("{experts} experts cannot form {groups} groups of which {top_groups} take part"));
+            }
+            let most = experts / groups * top_groups;
+            let top_k = integer("top-k").unwrap_or(0);
+            if top_k == 0 || top_k > most {
+                return Err(format!("top-k = {top_k} must be at least 1 and at most {most}"));
+            }
+            vec![ValueType::activation(hidden)]
+        }
+        "concat" => {
+            let groups = integer("groups").unwrap_or(1);
+            multiple(0, groups, "groups")?;
+            multiple(1, groups, "groups")?;
+            vec![ValueType::activation(inputs[0].width() + inputs[1].width())]
+        }
         "rms-norm" | "layer-norm" => {
             let group = match weight("weight") {
                 Some([n]) => *n,
@@ -290,6 +367,10 @@ pub(crate) fn infer(
                 return Err(format!("dims = {dims} must be even, at least 2 and at most head-dim = {head}"));
             }
             vector("frequencies", dims / 2)?;
+            let divisors = attributes.get("divisors").and_then(Value::as_reals);
+            if let Some(found) = divisors.map(|d| d.len()).filter(|found| *found != dims / 2) {
+                return Err(format!("divisors has {found} numbers, expected dims / 2 = {}", dims / 2));
+            }
             vec![inputs[0].clone()]
         }
         "cache" => {
@@ -308,19 +389,27 @@ pub(crate) fn infer(
             if heads == 0 || kv == 0 || dim == 0 || !heads.is_multiple_of(kv) {
                 return Err(format!("heads = {heads} must be a multiple of kv-heads = {kv}, and all at least 1"));
             }
+            let value_dim = integer("value-dim").unwrap_or(dim);
             let q = heads.checked_mul(dim).ok_or("heads x head-dim is absurdly large")?;
+            let y = heads.checked_mul(value_dim).filter(|y| *y > 0).ok_or("heads x value-dim must be at least 1")?;
             width(0, q)?;
             width(1, kv * dim)?;
-            width(2, kv * dim)?;
+            // One head's values may be the first elements of its keys.
+            if !(kv == 1 && value_dim < dim && inputs[2].width() == dim) {
+                width(2, kv * value_dim)?;
+            }
             is_indices(3)?;
             is_indices(4)?;
-            vec![ValueType::activation(q)]
+            vec![ValueType::activation(y)]
         }
         "add" | "mul" => {
-            if inputs[0].width() != inputs[1].width() {
+            let (a, b) = (inputs[0].width(), inputs[1].width());
+            // One column goes with every column.
+            if a != b && a != 1 && b != 1 {
                 return Err(format!("inputs have shapes {} and {}, expected equal widths", inputs[0], inputs[1]));
             }
-            vec![if inputs[0].tokens { inputs[0].clone() } else { inputs[1].clone() }]
+            let wider = if a == b { usize::from(!inputs[0].tokens) } else { usize::from(a < b) };
+            vec![ValueType { tokens: inputs.iter().any(|i| i.tokens), ..inputs[wider].clone() }]
         }
         "parameter" => {
             let shape = weight("weight").unwrap_or(&[]).to_vec();

@@ -6,8 +6,9 @@ use crate::EngineError;
 use crate::attention::AttentionSpec;
 use crate::matrix::Matrix;
 use crate::packed::Rounding;
-use crate::program::{Op, Program, RowSpace, Step};
+use crate::program::{Only, Op, Program, RowSpace, Step};
 use crate::rope::Rope;
+use crate::routing::{Grouping, RouteSpec};
 use aehost_graph::ValueId;
 use candle_core::{Device, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -16,16 +17,28 @@ use std::sync::Arc;
 /// What a step of the plan does; numbers are buffers.
 pub(super) enum Work {
     Embed {
-        weight: Arc<Matrix>,
+        weight: Only,
         scale: Option<f32>,
     },
     /// Rounds activations for the packed matrices that follow.
     Round(Rounding),
     /// A product; with a packed matrix, of what was rounded last.
     Linear {
-        weight: Arc<Matrix>,
+        weight: Only,
         bias: Option<Vec<f32>>,
     },
+    Route {
+        spec: RouteSpec,
+        routing: usize,
+    },
+    Take(Grouping),
+    /// A product of rows with the matrix of their group; of what was rounded last where they are packed.
+    GroupedLinear {
+        weights: Arc<Vec<Matrix>>,
+        by: Grouping,
+    },
+    Give(Grouping),
+    Concat(usize),
     RmsNorm {
         weight: Vec<f32>,
         epsilon: f32,
@@ -105,6 +118,7 @@ enum Resource {
     Buffer(usize),
     Rounded(Rounding),
     Cache(usize),
+    Routing(usize),
 }
 
 impl Plan {
@@ -128,10 +142,12 @@ impl Plan {
         for step in steps {
             let Step { op, inputs, outputs, release, .. } = step;
             let read: Vec<Place> = inputs.iter().filter_map(|slot| places[*slot]).collect();
-            if let Op::Linear { weight, .. } = &op
-                && let Matrix::Packed(packed) = &**weight
-            {
-                let rounding = Rounding::of(packed.layout());
+            let multiplied = match &op {
+                Op::Linear { weight, .. } => Some(&**weight),
+                Op::GroupedLinear { weights, .. } => weights.first(),
+                _ => None,
+            };
+            if let Some(rounding) = multiplied.and_then(rounding) {
                 let held = &mut holds[rounding as usize];
                 if *held != Some(inputs[0]) {
                     *held = Some(inputs[0]);
@@ -199,11 +215,13 @@ impl Plan {
             );
             match &step.work {
                 Work::Round(rounding) => writes.push(Resource::Rounded(*rounding)),
-                Work::Linear { weight, .. } => {
-                    if let Matrix::Packed(packed) = &**weight {
-                        reads.push(Resource::Rounded(Rounding::of(packed.layout())));
-                    }
+                Work::Linear { weight, .. } => reads.extend(rounding(weight).map(Resource::Rounded)),
+                Work::GroupedLinear { weights, by } => {
+                    reads.extend(weights.first().and_then(rounding).map(Resource::Rounded));
+                    reads.extend(routing(*by));
                 }
+                Work::Route { routing, .. } => writes.push(Resource::Routing(*routing)),
+                Work::Take(by) | Work::Give(by) => reads.extend(routing(*by)),
                 Work::Cache(cache) => writes.push(Resource::Cache(*cache)),
                 Work::Attention { cache, .. } => reads.push(Resource::Cache(*cache)),
                 _ => {}
@@ -223,6 +241,15 @@ impl Plan {
     }
 }
 
+/// How what a matrix multiplies is rounded; none where it is not.
+fn rounding(matrix: &Matrix) -> Option<Rounding> {
+    if let Matrix::Packed(packed) = matrix { Some(Rounding::of(packed.layout())) } else { None }
+}
+
+fn routing(by: Grouping) -> Option<Resource> {
+    if let Grouping::Routed(routing) = by { Some(Resource::Routing(routing)) } else { None }
+}
+
 fn numbers(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
     Ok(tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
 }
@@ -233,6 +260,11 @@ fn work(op: Op) -> Result<Option<Work>, EngineError> {
     Ok(Some(match op {
         Op::Embedding { weight, scale } => Work::Embed { weight, scale: scale.map(|s| s as f32) },
         Op::Linear { weight, bias } => Work::Linear { weight, bias: optional(bias)? },
+        Op::Route { spec, routing } => Work::Route { spec, routing },
+        Op::Take(by) => Work::Take(by),
+        Op::GroupedLinear { weights, by } => Work::GroupedLinear { weights, by },
+        Op::Give(by) => Work::Give(by),
+        Op::Concat(groups) => Work::Concat(groups),
         Op::RmsNorm { weight, epsilon } => Work::RmsNorm { weight: numbers(&weight)?, epsilon: epsilon as f32 },
         Op::LayerNorm { weight, bias, epsilon } => {
             Work::LayerNorm { weight: numbers(&weight)?, bias: optional(bias)?, epsilon: epsilon as f32 }

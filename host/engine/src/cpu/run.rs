@@ -7,8 +7,9 @@ use crate::attention::{self, Block, Queries};
 use crate::batch::{Batch, Sequence};
 use crate::kernels;
 use crate::matrix::Matrix;
-use crate::packed::{Rounded, Rounding};
+use crate::packed::{LANES, Rounded, Rounding};
 use crate::rope::{Angles, Rope};
+use crate::routing::{Grouped, Grouping, Routing};
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
@@ -33,6 +34,7 @@ pub(super) struct Pass<'a> {
     buffers: Vec<Shared<f32>>,
     bytes: Rounded,
     words: Rounded,
+    routings: Shared<Routing>,
     sequences: Shared<Sequence<'a>>,
     sequence_count: usize,
     /// How much of each step's work is taken.
@@ -56,6 +58,7 @@ impl<'a> Pass<'a> {
             buffers: arena.buffers.iter_mut().map(|buffer| Shared(buffer.as_mut_ptr())).collect(),
             bytes: arena.bytes.view(Rounding::Bytes, 0, 0),
             words: arena.words.view(Rounding::Words, 0, 0),
+            routings: Shared(arena.routings.as_mut_ptr()),
             sequence_count: sequences.len(),
             sequences: Shared(sequences.as_mut_ptr().cast()),
             taken: plan.steps.iter().map(|_| AtomicUsize::new(0)).collect(),
@@ -113,7 +116,15 @@ impl<'a> Pass<'a> {
         }
         match &step.work {
             Work::Linear { weight, bias } => self.linear(step, index, weight, bias.as_deref(), member),
+            Work::GroupedLinear { weights, by } => self.grouped_linear(step, index, weights, *by, member),
             Work::Round(rounding) => self.round(step, *rounding, member),
+            Work::Route { spec, routing } => {
+                if member.index == 0 {
+                    // SAFETY: one member routes, and the plan has all wait before and after.
+                    let routing = unsafe { &mut *self.routings.0.add(*routing) };
+                    routing.route(spec, self.values(&step.inputs[0]));
+                }
+            }
             Work::Cache(cache) => {
                 if member.index == 0 {
                     self.append(step, *cache);
@@ -157,28 +168,58 @@ impl<'a> Pass<'a> {
                 y.iter_mut().zip(&bias[columns.clone()]).for_each(|(y, b)| *y += b);
             }
         };
+        let (units, chunk) = units(weight, rows, member.size());
+        while let Some(units) = member.claim(&self.taken[index], units, chunk) {
+            // SAFETY: the units' columns are this member's.
+            unsafe { self.multiply(weight, units.clone(), input, 0..rows, y) };
+            add_bias(columns(weight, units));
+        }
+    }
+
+    /// The products of rows and the matrices of their groups.
+    fn grouped_linear(&self, step: &PlanStep, index: usize, weights: &[Matrix], by: Grouping, member: &Member<'_>) {
+        let (input, out) = (&step.inputs[0], &step.outputs[0]);
+        let grouped = self.grouped(by);
+        let (each, chunk) = units(&weights[0], self.rows(out).div_ceil(weights.len()), member.size());
+        while let Some(units) = member.claim(&self.taken[index], each * weights.len(), chunk) {
+            for group in units.start / each..units.end.div_ceil(each) {
+                let rows = grouped.rows(group);
+                let mine =
+                    units.start.max(group * each) - group * each..units.end.min((group + 1) * each) - group * each;
+                if !rows.is_empty() {
+                    // SAFETY: these columns of the group's rows are this member's.
+                    unsafe {
+                        let y = self.buffers[out.buffer].0.add(rows.start * out.width);
+                        self.multiply(&weights[group], mine, input, rows, y);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Some units of a product of rows of a value, `y` being the first row's.
+    ///
+    /// # Safety
+    /// The units' columns of `y` must be the caller's, and what is to be multiplied must have been made and rounded.
+    unsafe fn multiply(&self, weight: &Matrix, units: Range<usize>, input: &Place, rows: Range<usize>, y: *mut f32) {
         match weight {
             Matrix::Packed(packed) => {
-                let tiles = packed.tiles();
-                let chunk = tiles.div_ceil(member.size() * 8).max(1);
-                let x = self.rounded(Rounding::of(packed.layout()), rows, input.width);
-                while let Some(tiles) = member.claim(&self.taken[index], tiles, chunk) {
-                    let columns = tiles.start * crate::packed::LANES..(tiles.end * crate::packed::LANES).min(out.width);
-                    // SAFETY: the tiles' columns are this member's, and the rounded activations are there.
-                    unsafe { packed.linear_tiles(tiles, x, y) };
-                    add_bias(columns);
-                }
+                let x = self.rounded(Rounding::of(packed.layout()), self.rows(input), input.width).part(rows);
+                // SAFETY: the caller's promise.
+                unsafe { packed.linear_tiles(units, x, y) };
             }
-            Matrix::Stored(stored) => {
-                let x = self.read(input, 0..rows);
-                let chunk = stored.task(rows, member.size());
-                while let Some(columns) = member.claim(&self.taken[index], out.width, chunk) {
-                    // SAFETY: the columns are this member's.
-                    unsafe { stored.linear_rows(columns.clone(), x, y) };
-                    add_bias(columns);
-                }
-            }
+            // SAFETY: as above.
+            Matrix::Stored(stored) => unsafe { stored.linear_rows(units, self.read(input, rows), y) },
             Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
+        }
+    }
+
+    /// Rows by matrix, in this pass.
+    fn grouped(&self, by: Grouping) -> Grouped<'_> {
+        match by {
+            // SAFETY: the plan keeps the router away meanwhile.
+            Grouping::Routed(routing) => Grouped::Routed(unsafe { &*self.routings.0.add(routing) }),
+            Grouping::Stretches(_) => Grouped::Stretches { tokens: self.batch.tokens.len() },
         }
     }
 
@@ -236,6 +277,25 @@ impl<'a> Pass<'a> {
                     y.iter_mut().for_each(|y| *y *= scale);
                 }
             }
+            Work::Take(by) => {
+                let (x, grouped) = (&step.inputs[0], self.grouped(*by));
+                let x_values = self.values(x);
+                rows.zip(y.chunks_exact_mut(out.width)).for_each(|(row, y)| grouped.take(row, x_values, x.width, y));
+            }
+            Work::Give(by) => {
+                let (x, grouped) = (&step.inputs[0], self.grouped(*by));
+                let x_values = self.values(x);
+                rows.zip(y.chunks_exact_mut(out.width))
+                    .for_each(|(token, y)| grouped.give(token, x_values, x.width, y));
+            }
+            Work::Concat(groups) => {
+                let (a, b) = (step.inputs[0].width / groups, step.inputs[1].width / groups);
+                let parts = input(0).chunks_exact(a).zip(input(1).chunks_exact(b));
+                for ((left, right), y) in parts.zip(y.chunks_exact_mut(a + b)) {
+                    y[..a].copy_from_slice(left);
+                    y[a..].copy_from_slice(right);
+                }
+            }
             Work::RmsNorm { weight, epsilon } => {
                 let groups = input(0).chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len()));
                 groups.for_each(|(x, y)| kernels::root_mean_square_norm(x, weight, *epsilon, y));
@@ -273,9 +333,12 @@ impl<'a> Pass<'a> {
                     y.copy_from_slice(self.read(&step.inputs[0], row..row + 1));
                 }
             }
-            Work::Linear { .. } | Work::Round(_) | Work::Cache(_) | Work::Attention { .. } => {
-                unreachable!("these are not done row by row")
-            }
+            Work::Linear { .. }
+            | Work::GroupedLinear { .. }
+            | Work::Round(_)
+            | Work::Route { .. }
+            | Work::Cache(_)
+            | Work::Attention { .. } => unreachable!("these are not done row by row"),
         }
     }
 
@@ -294,6 +357,23 @@ impl<'a> Pass<'a> {
                 (a, b) => y.iter_mut().zip(b).for_each(|(y, b)| *y = f(a[0], *b)),
             }
         }
+    }
+}
+
+/// What a product is shared out by: tiles of a packed matrix, rows of others; and how many a member takes at once.
+fn units(weight: &Matrix, rows: usize, members: usize) -> (usize, usize) {
+    match weight {
+        Matrix::Packed(packed) => (packed.tiles(), packed.tiles().div_ceil(members * 8).max(1)),
+        Matrix::Stored(stored) => (stored.shape().0, stored.task(rows, members)),
+        Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
+    }
+}
+
+/// The columns of a product that units make.
+fn columns(weight: &Matrix, units: Range<usize>) -> Range<usize> {
+    match weight {
+        Matrix::Packed(packed) => units.start * LANES..(units.end * LANES).min(packed.shape().0),
+        _ => units,
     }
 }
 

@@ -95,6 +95,20 @@ impl Rounded {
         Self { rows, columns, ..self }
     }
 
+    /// Some of its rows.
+    pub fn part(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.end <= self.rows, "the rows lie in the room");
+        let at = rows.start * self.columns;
+        Self {
+            rows: rows.len(),
+            bytes: self.bytes.wrapping_add(at),
+            words: self.words.wrapping_add(at),
+            scales: self.scales.wrapping_add(at / BLOCK),
+            sums: self.sums.wrapping_add(2 * at / BLOCK),
+            ..self
+        }
+    }
+
     /// Rounds the rows from `first` on.
     ///
     /// # Safety
