@@ -5,6 +5,7 @@ use aehost_sdk::family::testing::{Checkpoint, Recorded, Recorder};
 
 fn gguf() -> Checkpoint {
     let mut checkpoint = Checkpoint::new("gguf")
+        .with("general.architecture", "llama")
         .with("llama.block_count", 2i64)
         .with("llama.embedding_length", 8i64)
         .with("llama.attention.head_count", 4i64)
@@ -36,6 +37,7 @@ fn gguf() -> Checkpoint {
 
 fn hugging_face() -> Checkpoint {
     let mut checkpoint = Checkpoint::new("safetensors")
+        .with("model_type", "llama")
         .with("num_hidden_layers", 1i64)
         .with("hidden_size", 8i64)
         .with("num_attention_heads", 4i64)

@@ -28,7 +28,7 @@ impl Group {
     pub fn summary(self) -> &'static str {
         match self {
             Group::Attention => "Format of the queries', keys', values' and outputs' weights.",
-            Group::FeedForward => "Format of the feed-forward networks' weights.",
+            Group::FeedForward => "Format of the feed-forward networks' weights, experts' too.",
             Group::Embedding => "Format of the embedding, and of the head where it is the same weight.",
             Group::Head => "Format of the head.",
         }
@@ -36,8 +36,8 @@ impl Group {
 
     fn of(role: &str) -> Option<Self> {
         match role {
-            "query" | "key" | "value" | "fused-qkv" | "output" => Some(Group::Attention),
-            "gate" | "up" | "down" | "fused-gate-up" => Some(Group::FeedForward),
+            "query" | "key" | "value" | "fused-qkv" | "output" | "latent" => Some(Group::Attention),
+            "gate" | "up" | "down" | "fused-gate-up" | "expert" => Some(Group::FeedForward),
             "embedding" => Some(Group::Embedding),
             "head" => Some(Group::Head),
             _ => None,
@@ -49,14 +49,15 @@ impl Group {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     pub weight: String,
-    /// The value that the weight's columns multiply; none for rows that are looked up.
+    /// The value that the weight's columns multiply; none where rows are looked up, or columns multiply what is no value of
+    /// the graph.
     pub input: Option<ValueId>,
 }
 
 /// The groups that the model has, with their weights.
 pub fn find(model: &Model) -> BTreeMap<Group, Vec<Member>> {
-    let mut nodes = model.nodes(&Filter::op("linear"));
-    nodes.extend(model.nodes(&Filter::op("embedding")));
+    let nodes: Vec<Node> =
+        ["linear", "grouped-linear", "experts", "embedding"].iter().flat_map(|op| model.nodes(&Filter::op(op))).collect();
     from_nodes(&nodes)
 }
 
@@ -64,13 +65,20 @@ fn from_nodes(nodes: &[Node]) -> BTreeMap<Group, Vec<Member>> {
     // A weight with several users: its group is the embedding's where one of them is that, its input that of a linear.
     let mut weights: BTreeMap<&str, (Group, Option<ValueId>)> = BTreeMap::new();
     for node in nodes {
-        let (Some(group), Some(weight)) = (Group::of(&node.spec.role), node.weight("weight")) else { continue };
-        let input = node.spec.inputs.first().copied().filter(|_| node.spec.op == "linear");
-        let entry = weights.entry(weight).or_insert((group, input));
-        if group == Group::Embedding {
-            entry.0 = group;
+        let Some(group) = Group::of(&node.spec.role) else { continue };
+        for slot in &node.spec.weights {
+            let columns_multiply_input = match (node.spec.op.as_str(), slot.name.as_str()) {
+                ("linear", "weight") | ("experts", "gate" | "up") => true,
+                ("embedding" | "grouped-linear", "weight") | ("experts", "down") => false,
+                _ => continue,
+            };
+            let input = node.spec.inputs.first().copied().filter(|_| columns_multiply_input);
+            let entry = weights.entry(&slot.weight).or_insert((group, input));
+            if group == Group::Embedding {
+                entry.0 = group;
+            }
+            entry.1 = entry.1.or(input);
         }
-        entry.1 = entry.1.or(input);
     }
     let mut groups: BTreeMap<Group, Vec<Member>> = BTreeMap::new();
     for (weight, (group, input)) in weights {
@@ -142,6 +150,17 @@ mod tests {
         let groups = from_nodes(&nodes);
         assert_eq!(groups[&Group::Embedding][0].input, None);
         assert_eq!(groups[&Group::Head][0].input, Some(9));
+    }
+
+    #[test]
+    fn all_matrices_of_experts_belong_to_the_feed_forward_network() {
+        let mut experts = node("experts", "expert", "g", 4);
+        experts.spec.weights = ["gate", "up", "down"].map(|name| Slot { name: name.into(), weight: name.into() }).into();
+        let groups = from_nodes(&[experts, node("linear", "router", "r", 4), node("grouped-linear", "latent", "l", 7)]);
+        let members = |group| groups[&group].iter().map(|m| (m.weight.as_str(), m.input)).collect::<Vec<_>>();
+        assert_eq!(members(Group::FeedForward), [("down", None), ("gate", Some(4)), ("up", Some(4))]);
+        assert_eq!(members(Group::Attention), [("l", None)]);
+        assert_eq!(groups.len(), 2, "routers stay as they are");
     }
 
     #[test]

@@ -1,20 +1,38 @@
 //! Emits the nodes of a decoder with their names, roles and weights, so that a family reads like the model's definition.
 
+use super::names::Names;
 use super::{Checkpoint, Error, Fact, Setting, Slot, Source, Spec, Target, Value, ValueId, setting};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Builds one model. Node names are relative: inside a layer `attention.query` becomes `layers.3.attention.query`; a
-/// node's weights are its name with `.weight` or `.bias`.
+/// node's weights are its name with `.weight` or `.bias`, and come from the tensors that checkpoints usually keep under
+/// the name of that part, or under those that [`Builder::name`] gives.
 pub struct Builder<'a> {
     target: &'a dyn Target,
     shapes: BTreeMap<String, Vec<u32>>,
+    names: Names,
     bound: BTreeSet<String>,
     function: String,
     layer: Option<u32>,
+    norm: Norm,
 }
 
+/// How a model's norms work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// `rms-norm` or `layer-norm`.
+    pub op: &'static str,
+    /// Added to the mean square, or to the variance.
+    pub epsilon: f64,
+    /// Added to the weights: 1 for Gemma's.
+    pub offset: f64,
+}
+
+/// Per-pair divisors of the rope's frequencies in GGUF: of Llama 3.1 and later, and longrope's within the original context.
+const DIVISORS: [&str; 2] = ["rope_freqs.weight", "rope_factors_short.weight"];
+
 /// The shape of an attention op.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     /// Query heads.
     pub heads: i64,
@@ -26,6 +44,12 @@ pub struct Attention {
     pub scale: f64,
     /// Tokens that a query sees, itself included; 0 is all.
     pub window: i64,
+    /// Scores are tanh(score / softcap) * softcap.
+    pub softcap: Option<f64>,
+    /// Queries and keys are normed before they are rotated.
+    pub normed: bool,
+    /// Attributes of the rope op.
+    pub rope: Vec<Setting>,
 }
 
 /// A node under construction.
@@ -37,8 +61,34 @@ pub struct Insert<'b, 'a> {
 impl<'a> Builder<'a> {
     /// A builder for a checkpoint's model.
     pub fn new(checkpoint: &dyn Checkpoint, target: &'a dyn Target) -> Self {
-        let shapes = checkpoint.tensors().into_iter().collect();
-        Self { target, shapes, bound: BTreeSet::new(), function: String::new(), layer: None }
+        Self {
+            target,
+            shapes: checkpoint.tensors().into_iter().collect(),
+            names: Names::new(&checkpoint.format()),
+            bound: BTreeSet::new(),
+            function: String::new(),
+            layer: None,
+            norm: Norm { op: "rms-norm", epsilon: 1e-5, offset: 0.0 },
+        }
+    }
+
+    /// A part whose tensors have other names than usual, in GGUF and in Hugging Face's models; without `.weight`, and in
+    /// layers without the layer.
+    pub fn name(&mut self, part: &str, gguf: &str, hugging_face: &str) {
+        self.names.set(part, gguf, hugging_face);
+    }
+
+    /// How the norms that follow work.
+    pub fn norms(&mut self, norm: Norm) {
+        self.norm = norm;
+    }
+
+    /// The tensor of a part's slot, `weight` or `bias`.
+    pub fn tensor(&self, part: &str, slot: &str) -> Result<String, Error> {
+        match self.names.tensor(part, self.layer) {
+            Some(name) => Ok(format!("{name}.{slot}")),
+            None => Err(Error::new("internal", format!("the family gives no tensor for its part `{part}`"))),
+        }
     }
 
     /// Begins a function, `decode` for example.
@@ -95,42 +145,76 @@ impl<'a> Builder<'a> {
         Insert { builder: self, spec }
     }
 
-    /// ids -> x; the weight is `tensor`.
-    pub fn embedding(&mut self, name: &str, ids: ValueId, tensor: &str) -> Result<ValueId, Error> {
-        self.node("embedding", name, "embedding").inputs([ids]).weight("weight", tensor)?.finish()
+    /// ids -> x, times the scale where there is one.
+    pub fn embedding(&mut self, ids: ValueId, scale: Option<f64>) -> Result<ValueId, Error> {
+        let tensor = self.tensor("embedding", "weight")?;
+        let mut node = self.node("embedding", "embedding", "embedding").inputs([ids]).weight("weight", &tensor)?;
+        if let Some(scale) = scale {
+            node = node.attribute("scale", scale);
+        }
+        node.finish()
     }
 
-    /// x -> y by `tensor`.weight, and `tensor`.bias where the checkpoint has it.
-    pub fn linear(&mut self, name: &str, role: &str, x: ValueId, tensor: &str) -> Result<ValueId, Error> {
-        let bias = format!("{tensor}.bias");
+    /// x -> y by the part's weight, and its bias where the checkpoint has one.
+    pub fn linear(&mut self, name: &str, role: &str, x: ValueId) -> Result<ValueId, Error> {
+        let (weight, bias) = (self.tensor(name, "weight")?, self.tensor(name, "bias")?);
         let has_bias = self.has(&bias);
-        let mut node = self.node("linear", name, role).inputs([x]).weight("weight", &format!("{tensor}.weight"))?;
+        let mut node = self.node("linear", name, role).inputs([x]).weight("weight", &weight)?;
         if has_bias {
             node = node.weight("bias", &bias)?;
         }
         node.finish()
     }
 
-    /// A linear over the weight of another node: `head` over `embedding.weight`, where they are tied.
-    pub fn tied_linear(&mut self, name: &str, role: &str, x: ValueId, weight: &str) -> Result<ValueId, Error> {
-        self.node("linear", name, role).inputs([x]).tied("weight", weight).finish()
-    }
-
-    /// x -> y, scaled by the tensor.
-    pub fn rms_norm(&mut self, name: &str, x: ValueId, tensor: &str, epsilon: f64) -> Result<ValueId, Error> {
-        let node = self.node("rms-norm", name, "norm").inputs([x]).attribute("epsilon", epsilon);
-        node.weight("weight", tensor)?.finish()
-    }
-
-    /// x -> y, rotated by position as `rope` says (the attributes of the op), with per-pair divisors where there are any.
-    pub fn rope(
+    /// x -> y by the part's own weight or, where the checkpoint keeps several parts as one, by `count` rows of the part
+    /// `fused` from `first` on.
+    pub fn linear_part(
         &mut self,
         name: &str,
+        role: &str,
         x: ValueId,
-        positions: ValueId,
-        rope: &[Setting],
-        divisors: Option<&str>,
+        fused: &str,
+        first: i64,
+        count: i64,
     ) -> Result<ValueId, Error> {
+        // Not every part has a fused form.
+        let Ok(weight) = self.tensor(fused, "weight") else { return self.linear(name, role, x) };
+        let (own, bias) = (self.tensor(name, "weight")?, self.tensor(fused, "bias")?);
+        let rows = self.shapes.get(&weight).and_then(|shape| shape.first()).copied().unwrap_or(0);
+        // Some files keep several parts under the name of one: only its rows tell.
+        let is_part = i64::from(rows) >= first + count && (own == weight || !self.has(&own));
+        if !is_part {
+            return self.linear(name, role, x);
+        }
+        let rows = [setting("rows", Value::Integers(vec![first, count]))];
+        let has_bias = self.has(&bias);
+        let mut node = self.node("linear", name, role).inputs([x]).weight_of("weight", &weight, &rows)?;
+        if has_bias {
+            node = node.weight_of("bias", &bias, &rows)?;
+        }
+        node.finish()
+    }
+
+    /// x -> y, normed as [`Builder::norms`] said: each stretch of the weight's length on its own.
+    pub fn norm(&mut self, name: &str, x: ValueId) -> Result<ValueId, Error> {
+        let Norm { op, epsilon, offset } = self.norm;
+        let (weight, bias) = (self.tensor(name, "weight")?, self.tensor(name, "bias")?);
+        let has_bias = op == "layer-norm" && self.has(&bias);
+        let mut node = self.node(op, name, "norm").inputs([x]).attribute("epsilon", epsilon);
+        if offset != 0.0 {
+            node = node.attribute("weight-offset", offset);
+        }
+        node = node.weight("weight", &weight)?;
+        if has_bias {
+            node = node.weight("bias", &bias)?;
+        }
+        node.finish()
+    }
+
+    /// x -> y, rotated by position as `rope` says (the attributes of the op), with per-pair divisors where the checkpoint
+    /// has them.
+    pub fn rope(&mut self, name: &str, x: ValueId, positions: ValueId, rope: &[Setting]) -> Result<ValueId, Error> {
+        let divisors = DIVISORS.into_iter().find(|tensor| self.has(tensor));
         let mut node = self.node("rope", name, "rope").inputs([x, positions]).attributes(rope);
         if let Some(tensor) = divisors {
             // One weight for all layers.
@@ -153,7 +237,7 @@ impl<'a> Builder<'a> {
         q: ValueId,
         positions: ValueId,
         [k, v, key_positions]: [ValueId; 3],
-        shape: Attention,
+        shape: &Attention,
     ) -> Result<ValueId, Error> {
         let mut node = self
             .node("attention", name, "attention")
@@ -164,6 +248,9 @@ impl<'a> Builder<'a> {
             .attribute("scale", shape.scale);
         if shape.window > 0 {
             node = node.attribute("window", shape.window);
+        }
+        if let Some(cap) = shape.softcap {
+            node = node.attribute("softcap", cap);
         }
         node.finish()
     }
@@ -183,11 +270,12 @@ impl<'a> Builder<'a> {
         self.layer.map_or_else(|| name.to_owned(), |layer| format!("layers.{layer}.{name}"))
     }
 
-    fn bind(&mut self, weight: &str, tensor: &str) -> Result<(), Error> {
-        self.shape(tensor)?;
+    fn bind(&mut self, weight: &str, sources: &[Source], join: &str) -> Result<(), Error> {
+        for source in sources {
+            self.shape(&source.tensor)?;
+        }
         if self.bound.insert(weight.to_owned()) {
-            let source = Source { tensor: tensor.into(), steps: Vec::new() };
-            self.target.bind(weight, &[source], "single")?;
+            self.target.bind(weight, sources, join)?;
         }
         Ok(())
     }
@@ -217,13 +305,24 @@ impl Insert<'_, '_> {
 
     /// A weight of its own, named after the node and the slot, from a tensor of the checkpoint.
     pub fn weight(self, slot: &str, tensor: &str) -> Result<Self, Error> {
+        self.weight_of(slot, tensor, &[])
+    }
+
+    /// A weight of its own, from a tensor of the checkpoint after some steps: `rows`, `reshape`, ...
+    pub fn weight_of(self, slot: &str, tensor: &str, steps: &[Setting]) -> Result<Self, Error> {
+        self.joined(slot, &[Source { tensor: tensor.into(), steps: steps.to_vec() }], "single")
+    }
+
+    /// A weight of its own, from tensors of the checkpoint joined as said: `single`, `concat` or `stack`.
+    pub fn joined(self, slot: &str, sources: &[Source], join: &str) -> Result<Self, Error> {
         let weight = format!("{}.{slot}", self.spec.name);
-        self.shared(slot, &weight, tensor)
+        self.builder.bind(&weight, sources, join)?;
+        Ok(self.tied(slot, &weight))
     }
 
     /// A weight under a name that several nodes share, from a tensor of the checkpoint.
     pub fn shared(self, slot: &str, weight: &str, tensor: &str) -> Result<Self, Error> {
-        self.builder.bind(weight, tensor)?;
+        self.builder.bind(weight, &[Source { tensor: tensor.into(), steps: Vec::new() }], "single")?;
         Ok(self.tied(slot, weight))
     }
 

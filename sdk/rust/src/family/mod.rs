@@ -1,13 +1,17 @@
 //! Model families: they turn one kind of checkpoint into a graph.
 
+mod blocks;
 mod builder;
+mod config;
+mod names;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
 use crate::bindings::family::exports::aehost::plugin::family as exports;
 use crate::bindings::imports::aehost::plugin::{checkpoint as host, graph};
 pub use crate::{Error, Fact, Identity, Setting, Settings, Value, identity, log, setting};
-pub use builder::{Attention, Builder, Insert};
+pub use builder::{Attention, Builder, Insert, Norm};
+pub use config::{Config, Experts, Metadata, rope};
 pub use exports::Description;
 pub use graph::{Slot, Spec, ValueId};
 pub use host::Source;
@@ -67,6 +71,16 @@ impl dyn Checkpoint + '_ {
     /// A number that may be absent.
     pub fn optional_real(&self, key: &str) -> Result<Option<f64>, Error> {
         self.typed(key, "a number", |value| value.as_real())
+    }
+
+    /// A text that must be there.
+    pub fn text(&self, key: &str) -> Result<String, Error> {
+        self.required(key, "a text", self.optional_text(key)?)
+    }
+
+    /// A list of numbers that may be absent.
+    pub fn optional_reals(&self, key: &str) -> Result<Option<Vec<f64>>, Error> {
+        self.typed(key, "a list of numbers", Value::as_reals)
     }
 
     /// A text that may be absent.

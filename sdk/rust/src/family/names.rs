@@ -1,0 +1,64 @@
+//! Where checkpoints keep the weights of a model's parts.
+
+use std::collections::BTreeMap;
+
+/// A part of the graph, its tensor in GGUF (the names of llama.cpp's `gguf-py`) and in Hugging Face's models. A layer's
+/// names lack its prefix, all lack `.weight`; where there is a tensor for each expert, `*` is its number.
+const USUAL: &[(&str, &str, &str)] = &[
+    ("embedding", "token_embd", "model.embed_tokens"),
+    ("norm", "output_norm", "model.norm"),
+    ("head", "output", "lm_head"),
+    ("attention.norm", "attn_norm", "input_layernorm"),
+    ("attention.query", "attn_q", "self_attn.q_proj"),
+    ("attention.key", "attn_k", "self_attn.k_proj"),
+    ("attention.value", "attn_v", "self_attn.v_proj"),
+    ("attention.query-key-value", "attn_qkv", "self_attn.qkv_proj"),
+    ("attention.query-norm", "attn_q_norm", "self_attn.q_norm"),
+    ("attention.key-norm", "attn_k_norm", "self_attn.k_norm"),
+    ("attention.output", "attn_output", "self_attn.o_proj"),
+    ("feed-forward.norm", "ffn_norm", "post_attention_layernorm"),
+    ("feed-forward.gate", "ffn_gate", "mlp.gate_proj"),
+    ("feed-forward.up", "ffn_up", "mlp.up_proj"),
+    ("feed-forward.gate-up", "ffn_up", "mlp.gate_up_proj"),
+    ("feed-forward.down", "ffn_down", "mlp.down_proj"),
+    ("feed-forward.router", "ffn_gate_inp", "mlp.gate"),
+    ("feed-forward.experts.gate", "ffn_gate_exps", "mlp.experts.*.gate_proj"),
+    ("feed-forward.experts.up", "ffn_up_exps", "mlp.experts.*.up_proj"),
+    ("feed-forward.experts.down", "ffn_down_exps", "mlp.experts.*.down_proj"),
+    ("feed-forward.shared.gate", "ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
+    ("feed-forward.shared.up", "ffn_up_shexp", "mlp.shared_expert.up_proj"),
+    ("feed-forward.shared.down", "ffn_down_shexp", "mlp.shared_expert.down_proj"),
+    ("feed-forward.shared.router", "ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
+];
+
+/// The names of one checkpoint's tensors.
+#[derive(Debug)]
+pub(super) struct Names {
+    gguf: bool,
+    own: BTreeMap<String, [String; 2]>,
+}
+
+impl Names {
+    pub fn new(format: &str) -> Self {
+        Self { gguf: format == "gguf", own: BTreeMap::new() }
+    }
+
+    /// A part with other names than usual.
+    pub fn set(&mut self, part: &str, gguf: &str, hugging_face: &str) {
+        self.own.insert(part.into(), [gguf.into(), hugging_face.into()]);
+    }
+
+    /// The tensor of a part, without `.weight` or `.bias`.
+    pub fn tensor(&self, part: &str, layer: Option<u32>) -> Option<String> {
+        let [gguf, hugging_face] = match self.own.get(part) {
+            Some([gguf, hugging_face]) => [gguf.as_str(), hugging_face],
+            None => USUAL.iter().find(|(name, ..)| *name == part).map(|(_, gguf, hf)| [*gguf, *hf])?,
+        };
+        Some(match (layer, self.gguf) {
+            (None, true) => gguf.to_owned(),
+            (None, false) => hugging_face.to_owned(),
+            (Some(layer), true) => format!("blk.{layer}.{gguf}"),
+            (Some(layer), false) => format!("model.layers.{layer}.{hugging_face}"),
+        })
+    }
+}
