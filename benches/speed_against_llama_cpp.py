@@ -8,8 +8,9 @@
     python3 benches/speed_against_llama_cpp.py target/release/aehost llama.cpp/bin/llama-bench MODEL.gguf [MODEL.gguf ...]
         [--threads 1,2] [--rounds 5]
 
-Both keep the matrices as the file has them. Ratios above 1 mean that aehost is faster, or takes less memory. Prints one line
-for each file and number of threads, and the medians themselves beneath it.
+Both keep the matrices as the file has them. Ratios above 1 mean that aehost is faster, or takes less memory. "First token" is
+the time of a whole process that loads the model and computes one token, in milliseconds. Prints one line for each file and
+number of threads, and the medians themselves beneath it: tokens a second, MiB, and ms.
 """
 
 import argparse
@@ -17,9 +18,12 @@ import json
 import os
 import statistics
 import subprocess
+import time
 
 PROMPT, OUTPUT, DEPTH = 512, 64, 512
-FIGURES = ["prefill 512", "decode at 0", "decode at 512", "peak memory"]
+FIGURES = ["prefill 512", "decode at 0", "decode at 512", "peak memory", "first token"]
+# Those of which less is better.
+COSTS = {"peak memory", "first token"}
 
 
 def run(command):
@@ -33,6 +37,12 @@ def run(command):
     return json.loads(output), usage.ru_maxrss / 1024
 
 
+def milliseconds(command):
+    start = time.monotonic()
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return 1000 * (time.monotonic() - start)
+
+
 def aehost(program, model, threads):
     def bench(prompt, output, depth):
         words = ["--prompt-tokens", prompt, "--output-tokens", output, "--depth", depth, "--repeat", 2, "--threads", threads]
@@ -44,7 +54,9 @@ def aehost(program, model, threads):
     prefill, _, memory = bench(PROMPT, 1, 0)
     # The first token comes from a prompt of one, so decoding starts at the depth itself.
     at_start, at_depth = bench(1, OUTPUT, 0)[1], bench(1, OUTPUT, DEPTH)[1]
-    return [prefill, at_start, at_depth, memory]
+    first = milliseconds([program, "generate", "--plugins", "plugins", "--model", model, "--reference", "file", "--raw",
+                          "--threads", threads, "--max-tokens", 1, "The"])
+    return [prefill, at_start, at_depth, memory, first]
 
 
 def llama_cpp(program, model, threads):
@@ -55,7 +67,9 @@ def llama_cpp(program, model, threads):
         return results[0]["avg_ts"], memory
 
     prefill, memory = bench("-p", PROMPT, "-n", 0)
-    return [prefill, bench("-p", 0, "-n", OUTPUT)[0], bench("-p", 0, "-n", OUTPUT, "-d", DEPTH)[0], memory]
+    at_start, at_depth = bench("-p", 0, "-n", OUTPUT)[0], bench("-p", 0, "-n", OUTPUT, "-d", DEPTH)[0]
+    first = milliseconds([program, "-m", model, "-t", threads, "-r", 1, "-p", 1, "-n", 0, "--no-warmup"])
+    return [prefill, at_start, at_depth, memory, first]
 
 
 def main():
@@ -74,8 +88,7 @@ def main():
                 ours.append(aehost(arguments.aehost, model, threads))
                 theirs.append(llama_cpp(arguments.llama_bench, model, threads))
             ours, theirs = ([statistics.median(column) for column in zip(*rounds)] for rounds in (ours, theirs))
-            ratios = [a / b for a, b in zip(ours, theirs)]
-            ratios[3] = 1 / ratios[3]
+            ratios = [b / a if name in COSTS else a / b for name, a, b in zip(FIGURES, ours, theirs)]
             name = os.path.basename(model)
             print(f"{name:40} {threads:7}  " + "  ".join(f"{ratio:13.2f}" for ratio in ratios))
             for who, values in (("aehost", ours), ("llama.cpp", theirs)):

@@ -1,11 +1,15 @@
 //! Attention of packed queries on each sequence's cache, on the CPU. A task is a block of queries and the heads that share
-//! keys and values, with scores as matrix products straight on the cache where it is float32 and on a decoded copy of the
-//! head elsewhere.
+//! keys and values. Few queries go straight over the cache; many are matrix products, on the cache where it is float32 and on
+//! a decoded copy of the head elsewhere.
+
+#[cfg(target_arch = "x86_64")]
+mod few;
 
 use crate::batch::Batch;
 use crate::cache::LayerCache;
-use crate::kernels::{mix, scores, softmax};
+use crate::kernels::{self, softmax};
 use crate::stored::with_scratch;
+use std::ops::Range;
 
 /// The attributes of an attention op.
 #[derive(Debug, Clone)]
@@ -23,8 +27,8 @@ pub(crate) struct AttentionSpec {
 
 /// Queries of a block at most: their scores stay in cache.
 const QUERIES: usize = 64;
-/// Up to this many rows a matrix product costs more than a loop over the keys.
-const FEW: usize = 4;
+/// Up to this many rows a matrix product, and the copy that it needs, cost more than going over the cache.
+const FEW: usize = 16;
 
 /// Queries of one sequence that one task takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +40,8 @@ pub(crate) struct Block {
 }
 
 /// The blocks of packed sequences, whose tokens are `parts`.
-pub(crate) fn blocks(parts: &[std::ops::Range<usize>]) -> Vec<Block> {
-    let of = |(sequence, part): (usize, &std::ops::Range<usize>)| {
+pub(crate) fn blocks(parts: &[Range<usize>]) -> Vec<Block> {
+    let of = |(sequence, part): (usize, &Range<usize>)| {
         let end = part.end;
         let block = move |first| Block { sequence, first, count: QUERIES.min(end - first) };
         part.clone().step_by(QUERIES).map(block)
@@ -71,7 +75,7 @@ fn visible(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), key: (u3
 ///
 /// # Safety
 /// The pointers must be valid for those shapes and strides, and nothing else may write `dst` meanwhile.
-unsafe fn product(
+unsafe fn multiply(
     (m, n, k): (usize, usize, usize),
     (dst, dst_row): (*mut f32, usize),
     (lhs, lhs_row): (*const f32, usize),
@@ -103,6 +107,17 @@ unsafe fn product(
     }
 }
 
+/// A product of queries with keys, and of their shares with values.
+struct Task {
+    /// Queries and their distance in `q`.
+    rows: usize,
+    stride: usize,
+    /// The distance of what comes out.
+    out_stride: usize,
+    /// Whether the queries are heads of one token, not tokens of one head.
+    heads: bool,
+}
+
 /// Attention of the heads that share the keys and values of head `kv`, which are neighbours.
 ///
 /// # Safety
@@ -113,78 +128,100 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
     let group = spec.heads / spec.kv_heads;
     let tokens = queries.positions.len();
     assert_eq!(queries.q.len(), tokens * width, "queries are tokens x heads");
-    // Later keys are invisible to all.
-    let newest = queries.positions.iter().copied().max().unwrap_or(0);
-    let keys = cache.positions.iter().rposition(|p| *p <= newest).map_or(0, |last| last + 1);
+    let seen = seen(spec, queries);
+    // While decoding the heads are the rows of one product; else the tokens of each head are.
+    let (products, task) = match tokens {
+        1 => (1, Task { rows: group, stride: dim, out_stride: value_dim, heads: true }),
+        _ => (group, Task { rows: tokens, stride: width, out_stride: spec.heads * value_dim, heads: false }),
+    };
+    #[cfg(target_arch = "x86_64")]
+    let few = task.rows <= FEW && few::available(dim) && few::available(value_dim);
+    #[cfg(not(target_arch = "x86_64"))]
+    let few = false;
+    let keys = seen.len();
     let plain = cache.plain();
-    let decoded = if plain.is_some() { 0 } else { keys };
-    with_scratch(group * tokens * keys + decoded * (dim + value_dim), |scratch| {
-        let (all_scores, decoded_both) = scratch.split_at_mut(group * tokens * keys);
+    let decoded = if few || plain.is_some() { 0 } else { seen.end };
+    with_scratch(task.rows * keys + decoded * (dim + value_dim), |scratch| {
+        let (scores, decoded_both) = scratch.split_at_mut(task.rows * keys);
         let (decoded_keys, decoded_values) = decoded_both.split_at_mut(decoded * dim);
-        let ((k, k_row), (v, v_row)) = match plain {
-            Some((k, v)) => ((&k[kv * dim..], cache.spec.key_width), (&v[kv * value_dim..], cache.spec.value_width)),
-            None => {
-                cache.read_keys(kv, dim, decoded_keys);
-                cache.read_values(kv, value_dim, decoded_values);
-                ((&*decoded_keys, dim), (&*decoded_values, value_dim))
+        if decoded > 0 {
+            cache.read_keys(kv, dim, decoded_keys);
+            cache.read_values(kv, value_dim, decoded_values);
+        }
+        for product in 0..products {
+            let head = kv * group + product;
+            let q = &queries.q[head * dim..];
+            // SAFETY: these heads of these tokens are this task's.
+            let out = unsafe { out.add(head * value_dim) };
+            #[cfg(target_arch = "x86_64")]
+            if few {
+                let k = cache.key_lines(kv, dim).from_row(seen.start);
+                few::scores(q, task.stride, dim, k, keys, scores);
+                shares(spec, queries, &task, seen.start, scores);
+                let v = cache.value_lines(kv, value_dim).from_row(seen.start);
+                // SAFETY: as above.
+                unsafe { few::mix(scores, v, keys, value_dim, out, task.out_stride) };
+                continue;
             }
-        };
-        // While decoding the heads are the rows of one product; else the tokens of each head are.
-        let one = tokens == 1;
-        let (products, rows) = if one { (1, group) } else { (group, tokens) };
-        let stride = if one { dim } else { width };
-        let out_stride = if one { value_dim } else { spec.heads * value_dim };
-        for product_index in 0..products {
-            let head = kv * group + product_index;
-            let (at, out_at) = (head * dim, head * value_dim);
-            let scores_of = &mut all_scores[product_index * rows * keys..][..rows * keys];
-            let q = &queries.q[at..];
-            if rows <= FEW {
-                for (row, row_scores) in scores_of.chunks_exact_mut(keys).enumerate() {
-                    scores(&q[row * stride..][..dim], k, k_row, row_scores);
+            let ((k, k_row), (v, v_row)) = match plain {
+                Some((k, v)) => {
+                    ((&k[kv * dim..], cache.spec.key_width), (&v[kv * value_dim..], cache.spec.value_width))
                 }
-            } else {
-                // SAFETY: q holds `rows` rows of `dim` at `stride`; k holds `keys` rows; the scores are rows x keys.
-                unsafe {
-                    let to = (scores_of.as_mut_ptr(), keys);
-                    product((rows, keys, dim), to, (q.as_ptr(), stride), (k.as_ptr(), 1, k_row));
-                }
-            }
-            for (row, row_scores) in scores_of.chunks_exact_mut(keys).enumerate() {
-                let token = if one { 0 } else { row };
-                mask(spec, cache, (queries.positions[token], queries.branches[token]), row_scores);
-                softmax(row_scores);
-            }
-            if rows <= FEW {
-                for (row, row_scores) in scores_of.chunks_exact(keys).enumerate() {
-                    // SAFETY: this head of this token is this task's.
-                    let out = unsafe { std::slice::from_raw_parts_mut(out.add(out_at + row * out_stride), value_dim) };
-                    mix(row_scores, v, v_row, out);
-                }
-            } else {
-                // SAFETY: as above; the task writes only its own heads of its own tokens.
-                unsafe {
-                    let to = (out.add(out_at), out_stride);
-                    product((rows, value_dim, keys), to, (scores_of.as_ptr(), keys), (v.as_ptr(), v_row, 1));
-                }
+                None => ((&*decoded_keys, dim), (&*decoded_values, value_dim)),
+            };
+            let (k, v) = (&k[seen.start * k_row..], &v[seen.start * v_row..]);
+            // SAFETY: q holds the task's rows at its stride; k and v hold all keys; the scores are rows x keys; the task
+            // writes only its own heads of its own tokens.
+            unsafe {
+                let to = (scores.as_mut_ptr(), keys);
+                multiply((task.rows, keys, dim), to, (q.as_ptr(), task.stride), (k.as_ptr(), 1, k_row));
+                shares(spec, queries, &task, seen.start, scores);
+                let to = (out, task.out_stride);
+                multiply((task.rows, value_dim, keys), to, (scores.as_ptr(), keys), (v.as_ptr(), v_row, 1));
             }
         }
     });
 }
 
+/// The keys outside of which no query sees any; at least one, each query's own.
+fn seen(spec: &AttentionSpec, queries: &Queries<'_>) -> Range<usize> {
+    let (positions, kept) = (queries.positions, &queries.cache.positions);
+    let newest = positions.iter().copied().max().unwrap_or(0);
+    let end = kept.iter().rposition(|p| *p <= newest).map_or(0, |last| last + 1);
+    // Where positions ascend, what lies before the oldest query's window is a stretch.
+    let start = match (spec.window, queries.cache.branched()) {
+        (0, _) | (_, true) => 0,
+        (window, false) => {
+            let oldest = positions.iter().copied().min().unwrap_or(0) as usize;
+            kept.partition_point(|p| *p as usize + window <= oldest)
+        }
+    };
+    start.min(end)..end
+}
+
+/// From scores to shares: what a query does not see gets none; the first score is that of key `first`.
+fn shares(spec: &AttentionSpec, queries: &Queries<'_>, task: &Task, first: usize, scores: &mut [f32]) {
+    let keys = scores.len() / task.rows;
+    for (row, scores) in scores.chunks_exact_mut(keys.max(1)).enumerate() {
+        let token = if task.heads { 0 } else { row };
+        mask(spec, queries.cache, (queries.positions[token], queries.branches[token]), first, scores);
+        softmax(scores);
+    }
+}
+
 /// Scales and caps the scores of one query, and takes out what it does not see.
-fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), row: &mut [f32]) {
+fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), first: usize, row: &mut [f32]) {
     row.iter_mut().for_each(|s| *s *= spec.scale);
     if let Some(cap) = spec.softcap {
-        row.iter_mut().for_each(|s| *s = (*s / cap).tanh() * cap);
+        kernels::cap(row, cap);
     }
     if spec.window == 0 && cache.spec.window == 0 && !cache.branched() {
         // Positions ascend: what is later is the end of the row.
-        let seen = cache.positions[..row.len()].partition_point(|p| *p <= query.0);
+        let seen = cache.positions[first..first + row.len()].partition_point(|p| *p <= query.0);
         row[seen..].fill(f32::NEG_INFINITY);
         return;
     }
-    for ((s, position), branch) in row.iter_mut().zip(&cache.positions).zip(&cache.branches) {
+    for ((s, position), branch) in row.iter_mut().zip(&cache.positions[first..]).zip(&cache.branches[first..]) {
         if !visible(spec, cache, query, (*position, *branch)) {
             *s = f32::NEG_INFINITY;
         }
@@ -256,11 +293,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(160))]
         #[test]
         fn fast_attention_equals_its_definition(
-            kv_heads in 1usize..4, group in 1usize..4, tokens in 1usize..100, past in 0usize..40,
-            window in 0usize..12, sinks in 0usize..3, dtype in 0usize..3, capped in any::<bool>(), branched in any::<bool>(), seed in any::<u32>(),
+            kv_heads in 1usize..4, group in 1usize..8, tokens in prop_oneof![Just(1usize), 2usize..20, 20usize..100],
+            past in 0usize..40, window in 0usize..12, own_window in prop_oneof![Just(0usize), 1usize..40], sinks in 0usize..3, dtype in 0usize..3, capped in any::<bool>(), branched in any::<bool>(), seed in any::<u32>(),
             form in 0usize..3,
         ) {
             // Values as wide as keys, wider, or the first elements of one head's keys.
@@ -291,7 +328,7 @@ mod tests {
             for (from, to) in [(0, past), (past, total)] {
                 layer.append(&rows[from * width..to * width], &values[from * value_width..to * value_width], &positions[from..to], &branches[from..to]);
             }
-            let spec = AttentionSpec { heads: kv_heads * group, kv_heads, head_dim: dim, value_dim, scale: 0.2, window: 0, softcap: capped.then_some(5.0) };
+            let spec = AttentionSpec { heads: kv_heads * group, kv_heads, head_dim: dim, value_dim, scale: 0.2, window: own_window, softcap: capped.then_some(5.0) };
             let q: Vec<f32> = (0..tokens * spec.heads * dim).map(|_| next()).collect();
             let batch = Batch {
                 tokens: vec![0; tokens],

@@ -6,7 +6,7 @@ use half::f16;
 use std::sync::Arc;
 
 /// A key or value block of q8_0: 32 codes that share one float16 scale.
-const Q8_BLOCK: usize = 32;
+pub(crate) const Q8_BLOCK: usize = 32;
 
 /// How numbers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,60 @@ impl Buffer {
     }
 }
 
+/// Rows as they are kept, from some column of the first on; rows begin a stride apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Lines<'a> {
+    F32(&'a [f32], usize),
+    F16(&'a [f16], usize),
+    /// The scales are those of all blocks from the first code's on.
+    Q8 {
+        codes: &'a [i8],
+        scales: &'a [f16],
+        stride: usize,
+    },
+}
+
+impl Lines<'_> {
+    /// The same, but for the rows before.
+    pub fn from_row(self, row: usize) -> Self {
+        match self {
+            Lines::F32(v, stride) => Lines::F32(&v[row * stride..], stride),
+            Lines::F16(v, stride) => Lines::F16(&v[row * stride..], stride),
+            Lines::Q8 { codes, scales, stride } => {
+                let at = row * stride;
+                Lines::Q8 { codes: &codes[at..], scales: &scales[at / Q8_BLOCK..], stride }
+            }
+        }
+    }
+
+    /// Whether there are so many rows of so many columns.
+    pub fn holds(&self, rows: usize, columns: usize) -> bool {
+        let last = |stride: usize| rows.checked_sub(1).map_or(0, |before| before * stride + columns);
+        match self {
+            Lines::F32(v, stride) => v.len() >= last(*stride),
+            Lines::F16(v, stride) => v.len() >= last(*stride),
+            Lines::Q8 { codes, scales, stride } => {
+                let blocks = stride.is_multiple_of(Q8_BLOCK) && scales.len() >= last(*stride).div_ceil(Q8_BLOCK);
+                codes.len() >= last(*stride) && blocks
+            }
+        }
+    }
+}
+
+impl Buffer {
+    fn lines(&self, width: usize, from: usize) -> Lines<'_> {
+        match self {
+            Buffer::F32(v) => Lines::F32(&v[from.min(v.len())..], width),
+            Buffer::F16(v) => Lines::F16(&v[from.min(v.len())..], width),
+            Buffer::Q8 { codes, scales } => {
+                debug_assert!(from.is_multiple_of(Q8_BLOCK), "heads are whole blocks");
+                let (from, block) = (from.min(codes.len()), (from / Q8_BLOCK).min(scales.len()));
+                Lines::Q8 { codes: &codes[from..], scales: &scales[block..], stride: width }
+            }
+        }
+    }
+}
+
 /// One cache op's content for one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache {
@@ -195,6 +249,16 @@ impl LayerCache {
             (Buffer::F32(k), Buffer::F32(v)) => Some((k, v)),
             _ => None,
         }
+    }
+
+    /// The keys of one head of `dim` elements, as they are kept.
+    pub fn key_lines(&self, head: usize, dim: usize) -> Lines<'_> {
+        self.keys.lines(self.spec.key_width, head * dim)
+    }
+
+    /// The values of one head of `dim` elements, as they are kept.
+    pub fn value_lines(&self, head: usize, dim: usize) -> Lines<'_> {
+        self.values().lines(self.spec.value_width, head * dim)
     }
 
     /// The keys of one head, `[tokens, dim]`.

@@ -23,8 +23,6 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-use half::f16;
-
 const LANES: usize = 16;
 
 /// Sum of products, in plain order; the reference for [`dot`].
@@ -68,51 +66,6 @@ fn dot_checked(a: &[f32], b: &[f32]) -> f32 {
 multiversion!(
     /// Sum of products of two slices of equal length.
     dot, dot_avx2, dot_checked(a: &[f32], b: &[f32]) -> f32
-);
-
-/// Products of a query with each key, `keys` rows of the query's length at a stride.
-#[inline(always)]
-fn scores_body(q: &[f32], keys: &[f32], stride: usize, out: &mut [f32]) {
-    for (j, s) in out.iter_mut().enumerate() {
-        *s = dot_body(q, &keys[j * stride..j * stride + q.len()]);
-    }
-}
-
-multiversion!(
-    /// Products of a query with each of `out.len()` keys, which lie a stride apart.
-    scores, scores_avx2, scores_body(q: &[f32], keys: &[f32], stride: usize, out: &mut [f32])
-);
-
-/// Columns that a sum over rows keeps in registers.
-const MIXED: usize = 64;
-
-#[inline(always)]
-fn mix_body(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
-    for (c, out) in out.chunks_mut(MIXED).enumerate() {
-        if let Ok(whole) = <&mut [f32; MIXED]>::try_from(&mut *out) {
-            let mut sums = [0f32; MIXED];
-            for (j, w) in weights.iter().enumerate() {
-                let row = &rows[j * stride + c * MIXED..][..MIXED];
-                for (s, r) in sums.iter_mut().zip(row) {
-                    *s = w.mul_add(*r, *s);
-                }
-            }
-            *whole = sums;
-        } else {
-            out.fill(0.0);
-            for (j, w) in weights.iter().enumerate() {
-                let row = &rows[j * stride + c * MIXED..][..out.len()];
-                for (s, r) in out.iter_mut().zip(row) {
-                    *s = w.mul_add(*r, *s);
-                }
-            }
-        }
-    }
-}
-
-multiversion!(
-    /// The sum of rows, which lie a stride apart, each times its weight.
-    mix, mix_avx2, mix_body(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32])
 );
 
 /// exp for arguments of at most 0, to about 2e-7 relative: 2^n times a polynomial (Cephes' expf).
@@ -217,19 +170,82 @@ multiversion!(
 );
 
 #[inline(always)]
-fn silu_one(x: f32) -> f32 {
+fn sigmoid_one(x: f32) -> f32 {
     // exp of a non-positive argument only: 1 / (1 + e^-x) for x >= 0, e^x / (1 + e^x) below.
     let e = exp_nonpositive(-x.abs());
-    let sigmoid = if x >= 0.0 { 1.0 } else { e } / (1.0 + e);
-    x * sigmoid
+    (if x >= 0.0 { 1.0 } else { e }) / (1.0 + e)
+}
+
+#[inline(always)]
+fn silu_one(x: f32) -> f32 {
+    x * sigmoid_one(x)
+}
+
+#[inline(always)]
+fn tanh_one(x: f32) -> f32 {
+    // Near 0 the difference of two numbers near 1 would lose digits: there it is the power series.
+    let square = x * x;
+    let near = x * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 - square * (17.0 / 315.0))));
+    let far = 2.0 * sigmoid_one(2.0 * x) - 1.0;
+    if square < 0.0225 { near } else { far }
+}
+
+/// By tanh; (1 + tanh(u)) / 2 is the sigmoid of 2 u.
+#[inline(always)]
+fn gelu_tanh_one(x: f32) -> f32 {
+    const ROOT: f32 = 0.797_884_6; // of 2 / pi
+    x * sigmoid_one(2.0 * ROOT * (x + 0.044_715 * x * x * x))
+}
+
+#[inline(always)]
+fn map_body(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
+    out.iter_mut().zip(x).for_each(|(o, x)| *o = f(*x));
+}
+
+#[inline(always)]
+fn sigmoid_body(x: &[f32], out: &mut [f32]) {
+    map_body(x, out, sigmoid_one);
+}
+
+#[inline(always)]
+fn tanh_body(x: &[f32], out: &mut [f32]) {
+    map_body(x, out, tanh_one);
+}
+
+#[inline(always)]
+fn gelu_tanh_body(x: &[f32], out: &mut [f32]) {
+    map_body(x, out, gelu_tanh_one);
 }
 
 #[inline(always)]
 fn silu_body(x: &[f32], out: &mut [f32]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = silu_one(*x);
-    }
+    map_body(x, out, silu_one);
 }
+
+#[inline(always)]
+fn cap_body(scores: &mut [f32], cap: f32) {
+    scores.iter_mut().for_each(|s| *s = tanh_one(*s / cap) * cap);
+}
+
+multiversion!(
+    /// 1 / (1 + exp(-x)).
+    sigmoid, sigmoid_avx2, sigmoid_body(x: &[f32], out: &mut [f32])
+);
+
+multiversion!(
+    /// The hyperbolic tangent.
+    tanh, tanh_avx2, tanh_body(x: &[f32], out: &mut [f32])
+);
+
+multiversion!(
+    /// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
+    gelu_tanh, gelu_tanh_avx2, gelu_tanh_body(x: &[f32], out: &mut [f32])
+);
+
+multiversion!(
+    /// tanh(score / cap) * cap, in place.
+    cap, cap_avx2, cap_body(scores: &mut [f32], cap: f32)
+);
 
 multiversion!(
     /// x * sigmoid(x).
@@ -237,15 +253,30 @@ multiversion!(
 );
 
 #[inline(always)]
-fn mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+fn gated_body(gate: &[f32], up: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
     for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-        *o = silu_one(*g) * u;
+        *o = f(*g) * u;
     }
+}
+
+#[inline(always)]
+fn mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    gated_body(gate, up, out, silu_one);
+}
+
+#[inline(always)]
+fn mul_gelu_tanh_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    gated_body(gate, up, out, gelu_tanh_one);
 }
 
 multiversion!(
     /// silu(gate) * up.
     mul_silu, mul_silu_avx2, mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32])
+);
+
+multiversion!(
+    /// gelu(gate) * up, by tanh.
+    mul_gelu_tanh, mul_gelu_tanh_avx2, mul_gelu_tanh_body(gate: &[f32], up: &[f32], out: &mut [f32])
 );
 
 #[inline(always)]
@@ -281,54 +312,6 @@ pub(crate) fn gelu(x: f32) -> f32 {
     (0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / std::f64::consts::SQRT_2))) as f32
 }
 
-/// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
-pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    0.5 * x * (1.0 + (std::f32::consts::FRAC_2_PI.sqrt() * x * (1.0 + 0.044_715 * x * x)).tanh())
-}
-
-/// Sum of products of half-precision and single-precision numbers; the reference for [`dot_half`].
-fn dot_half_plain(a: &[f16], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x.to_f32() * y).sum()
-}
-
-/// Sum of products of half-precision and single-precision numbers, of equal length, in single precision.
-pub(crate) fn dot_half(a: &[f16], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "slices of a dot product differ in length");
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2")
-        && std::is_x86_feature_detected!("fma")
-        && std::is_x86_feature_detected!("f16c")
-    {
-        // SAFETY: the features were just detected.
-        return unsafe { dot_half_avx2(a, b) };
-    }
-    dot_half_plain(a, b)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_half_avx2(a: &[f16], b: &[f32]) -> f32 {
-    use std::arch::x86_64::*;
-    const STEP: usize = 32;
-    let mut sums = [_mm256_setzero_ps(); STEP / 8];
-    let whole = a.len() / STEP * STEP;
-    for i in (0..whole).step_by(STEP) {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            let at = i + lane * 8;
-            // SAFETY: at + 8 <= whole <= a.len() == b.len(); f16 is two bytes, as the load reads them.
-            unsafe {
-                let x = _mm256_cvtph_ps(_mm_loadu_si128(a.as_ptr().add(at).cast()));
-                *sum = _mm256_fmadd_ps(x, _mm256_loadu_ps(b.as_ptr().add(at)), *sum);
-            }
-        }
-    }
-    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-    let mut lanes = [0f32; 8];
-    // SAFETY: `lanes` holds eight floats.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
-    total(lanes) + dot_half_plain(&a[whole..], &b[whole..])
-}
-
 /// KL(p || q) in nats of the distributions whose logits are given.
 pub(crate) fn divergence(p: &[f32], q: &[f32]) -> f32 {
     let (log_p, log_q) = (log_sum_exp(p), log_sum_exp(q));
@@ -354,19 +337,33 @@ mod tests {
         }
 
         #[test]
-        fn the_fast_half_precision_product_equals_the_plain_one(pairs in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..200)) {
-            let a: Vec<f16> = pairs.iter().map(|p| f16::from_f32(p.0)).collect();
-            let b: Vec<f32> = pairs.iter().map(|p| p.1).collect();
-            prop_assert!((dot_half(&a, &b) - dot_half_plain(&a, &b)).abs() < 1e-4);
-        }
-
-        #[test]
         fn the_fast_softmax_equals_the_plain_one(mut scores in prop::collection::vec(-30f32..30.0, 1..100)) {
             let mut plain = scores.clone();
             softmax_plain(&mut plain);
             softmax(&mut scores);
             for (a, b) in scores.iter().zip(&plain) {
                 prop_assert!((a - b).abs() < 1e-6);
+            }
+        }
+
+        #[test]
+        fn fast_functions_equal_their_definitions(values in prop::collection::vec(prop_oneof![-12f32..12.0, -0.3f32..0.3, -90f32..90.0], 1..40)) {
+            let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
+            type Fast = fn(&[f32], &mut [f32]);
+            let functions: [(Fast, &dyn Fn(f64) -> f64); 4] = [
+                (sigmoid, &|x| 1.0 / (1.0 + (-x).exp())),
+                (tanh, &f64::tanh),
+                (gelu_tanh, &gelu),
+                (silu, &|x| x / (1.0 + (-x).exp())),
+            ];
+            for (i, (fast, definition)) in functions.into_iter().enumerate() {
+                let mut out = vec![0f32; values.len()];
+                fast(&values, &mut out);
+                for (x, found) in values.iter().zip(&out) {
+                    let expected = definition(f64::from(*x));
+                    let tolerance = 2e-6 * expected.abs() + 1e-9 * f64::from(x.abs()).max(1.0);
+                    prop_assert!((f64::from(*found) - expected).abs() < tolerance + 1e-7 * expected.abs(), "function {} of {}: {} is not {}", i, x, found, expected);
+                }
             }
         }
 

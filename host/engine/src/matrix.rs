@@ -1,6 +1,7 @@
 //! A weight matrix on the device where it runs, in the form in which it runs fastest there, and the two things that are
 //! done with it: products and looking up rows.
 
+use crate::dense::Dense;
 use crate::packed::{self, Layout, Packed};
 use crate::stored::Stored;
 use crate::weight::Weight;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 pub(crate) enum Matrix {
     /// Blocks in the order of the CPU's kernels.
     Packed(Packed),
-    /// On the CPU as the file has it: dense numbers, and formats without a kernel.
+    /// Numbers in the order of the CPU's kernels.
+    Dense(Dense),
+    /// On the CPU as the file has it: formats without a kernel, and all where the kernels do not run.
     Stored(Stored),
     /// Dense, on another device.
     Device(Tensor),
@@ -30,13 +33,16 @@ impl Matrix {
         let count = weight.shape.iter().rev().skip(2).product::<usize>().max(1);
         let rows = all_rows / count;
         let on_cpu = matches!(device, Device::Cpu);
-        let packed = on_cpu && Layout::of(encoding).is_some() && packed::available();
-        if on_cpu && !packed && count == 1 {
+        let kernels = on_cpu && packed::available() && (!encoding.is_blocked() || Layout::of(encoding).is_some());
+        if on_cpu && !kernels && count == 1 {
             return Ok(vec![Self::Stored(weight.stored(checkpoint)?)]);
         }
         let one = |bytes: &[u8]| {
             Ok(match on_cpu {
-                true if packed => Self::Packed(Packed::new(encoding, bytes, rows, columns)),
+                true if kernels => match Dense::new(encoding, bytes, rows, columns) {
+                    Some(dense) => Self::Dense(dense),
+                    None => Self::Packed(Packed::new(encoding, bytes, rows, columns)),
+                },
                 true => Self::Stored(Stored::from_bytes(encoding, bytes, rows, columns)?),
                 false => on_device(encoding, bytes, rows, columns, device)?,
             })
@@ -48,6 +54,7 @@ impl Matrix {
     pub fn shape(&self) -> (usize, usize) {
         match self {
             Self::Packed(packed) => packed.shape(),
+            Self::Dense(dense) => dense.shape(),
             Self::Stored(stored) => stored.shape(),
             Self::Device(tensor) => (tensor.dim(0).unwrap_or(0), tensor.dim(1).unwrap_or(0)),
             Self::DeviceBlocked(_, tensor) => tensor.shape().dims2().unwrap_or((0, 0)),
@@ -63,7 +70,7 @@ impl Matrix {
         match self {
             Self::Device(weight) => return Ok(weight.index_select(ids, 0)?.to_dtype(DType::F32)?),
             Self::DeviceBlocked(_, weight) => return Ok(weight.embedding(ids)?.to_dtype(DType::F32)?),
-            Self::Packed(_) | Self::Stored(_) => {}
+            Self::Packed(_) | Self::Dense(_) | Self::Stored(_) => {}
         }
         let mut out = vec![0f32; tokens.len() * columns];
         for (token, out) in tokens.iter().zip(out.chunks_exact_mut(columns)) {
@@ -76,6 +83,7 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         match self {
             Self::Packed(packed) => packed.decode_row(row, out),
+            Self::Dense(dense) => dense.decode_row(row, out),
             Self::Stored(stored) => stored.dequantize(row..row + 1, out),
             Self::Device(_) | Self::DeviceBlocked(..) => unreachable!("rows of other devices are looked up there"),
         }
@@ -92,6 +100,7 @@ impl Matrix {
         };
         match self {
             Self::Packed(packed) => on_cpu(&|x, y| packed.linear(x, y)),
+            Self::Dense(dense) => on_cpu(&|x, y| dense.linear(x, y)),
             Self::Stored(stored) => on_cpu(&|x, y| stored.linear(x, y)),
             Self::Device(weight) => Ok(x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(DType::F32)?),
             Self::DeviceBlocked(weight, _) => Ok(weight.forward(x)?),

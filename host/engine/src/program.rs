@@ -58,8 +58,8 @@ pub(crate) enum Op {
     Silu,
     GeluTanh,
     Gelu,
-    /// silu(a) * b; made of the two where an executor does both in one pass.
-    Gated,
+    /// activation(a) * b; made of the two where an executor does both in one pass.
+    Gated(Gate),
     Tanh,
     Sigmoid,
     Relu,
@@ -68,6 +68,13 @@ pub(crate) enum Op {
     Parameter(Tensor),
     /// Keeps the rows whose logits are wanted; the engine's own, before the token-wise end of the graph.
     SelectRows,
+}
+
+/// The activation of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Silu,
+    GeluTanh,
 }
 
 /// The matrix of a weight that is no stack.
@@ -306,13 +313,8 @@ impl Builder<'_> {
         let [gates, ups, products] = [(); 3].map(|()| self.slot(None, Slot { rows, width: inner }));
         push("gate", Op::GroupedLinear { weights: gate, by }, vec![taken], vec![gates]);
         push("up", Op::GroupedLinear { weights: up, by }, vec![taken], vec![ups]);
-        if spec.text("activation") == Some("gelu") {
-            let active = self.slot(None, Slot { rows, width: inner });
-            push("activation", Op::GeluTanh, vec![gates], vec![active]);
-            push("product", Op::Mul, vec![active, ups], vec![products]);
-        } else {
-            push("product", Op::Gated, vec![gates, ups], vec![products]);
-        }
+        let activation = if spec.text("activation") == Some("gelu") { Gate::GeluTanh } else { Gate::Silu };
+        push("product", Op::Gated(activation), vec![gates, ups], vec![products]);
         let downs = self.slot(None, Slot { rows, width: hidden });
         push("down", Op::GroupedLinear { weights: down, by }, vec![products], vec![downs]);
         let output = self.slot_for(node.outputs[0], false);

@@ -1,4 +1,5 @@
-//! A weight in memory, in the representation in which it runs, and the linear layer on it.
+//! A weight in memory as its file has it, and the linear layer on it: for formats and machines without kernels on rows
+//! side by side.
 //!
 //! One mechanism serves all formats: few rows of activations take a dot product per weight row straight on the blocks;
 //! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel.
@@ -63,9 +64,6 @@ impl Element for f32 {
 }
 impl Element for f16 {
     const PLAIN: bool = true;
-    fn dot(row: &[f16], x: &[f32]) -> Option<f32> {
-        Some(kernels::dot_half(row, x))
-    }
 }
 macro_rules! elements {
     ($($t:ty),*) => { $(impl Element for $t {})* };

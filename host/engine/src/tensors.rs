@@ -5,7 +5,7 @@ use crate::EngineError;
 use crate::attention::attention;
 use crate::batch::{Batch, Sequence};
 use crate::model::Observer;
-use crate::program::{IDS, Op, POSITIONS, Program, Step};
+use crate::program::{Gate, IDS, Op, POSITIONS, Program, Step};
 use crate::rope::Angles;
 use crate::routing::{Grouped, Grouping, Routing};
 use candle_core::{Device, Storage, Tensor};
@@ -187,7 +187,8 @@ impl TensorModel {
             Op::Add => input(0)?.broadcast_add(input(1)?)?,
             Op::Mul => input(0)?.broadcast_mul(input(1)?)?,
             Op::Silu => input(0)?.silu()?,
-            Op::Gated => (input(0)?.silu()? * input(1)?)?,
+            Op::Gated(Gate::Silu) => (input(0)?.silu()? * input(1)?)?,
+            Op::Gated(Gate::GeluTanh) => (input(0)?.gelu()? * input(1)?)?,
             Op::GeluTanh => input(0)?.gelu()?,
             Op::Gelu => input(0)?.gelu_erf()?,
             Op::Tanh => input(0)?.tanh()?,

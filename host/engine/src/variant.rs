@@ -202,7 +202,8 @@ impl Variant {
             .iter()
             .map(|node| {
                 let width = |i: usize| self.graph.value_type(node.spec.inputs[i]).map_or(0, |t| t.width()) as u64;
-                let elements = width(0) + width(1);
+                // One value given as both is kept once.
+                let elements = width(0) + if node.spec.inputs[0] == node.spec.inputs[1] { 0 } else { width(1) };
                 let bytes = match node.spec.text("dtype") {
                     Some("float32") => elements * 4,
                     Some("q8_0") => elements + elements / 32 * 2,

@@ -337,6 +337,9 @@ fn every_op(checkpoint: &Arc<Checkpoint>) -> Variant {
     x = b.node("rms-norm", "rms-norm", offset, &[x], Some("blk.0.attn_norm.weight"))[0];
     let row = b.node("row", "parameter", none(), &[], Some("blk.0.ffn_norm.weight"))[0];
     x = b.node("times-row", "mul", none(), &[x, row], None)[0];
+    // An activation times one row for all is not a gated product.
+    let gate = b.node("gate", "silu", none(), &[x], None)[0];
+    x = b.node("gate-row", "mul", none(), &[gate, row], None)[0];
     x = b.node("row-plus", "add", none(), &[row, x], None)[0];
     x = b.node("scale", "scale", none().with("factor", 0.25), &[x], None)[0];
     let logits = b.node("head", "linear", none(), &[x], Some("output.weight"))[0];
@@ -345,11 +348,81 @@ fn every_op(checkpoint: &Arc<Checkpoint>) -> Variant {
     b.variant
 }
 
+/// Experts, and stretches of columns with a matrix each, in a blocked format or as they are.
+fn stacks(checkpoint: &Arc<Checkpoint>, format: Option<Encoding>) -> Variant {
+    let mut b = Builder { variant: Variant::new(checkpoint.clone(), Some(FloatType::F32)), layer: None };
+    let graph = b.variant.graph_mut();
+    graph.add_function("decode").unwrap();
+    let ids = graph.add_input("decode", "ids", ValueType::indices()).unwrap();
+    graph.add_input("decode", "positions", ValueType::indices()).unwrap();
+    let numbers = |name: &str, numbers: &[i64]| Setting::new(name, aehost_common::Value::Integers(numbers.to_vec()));
+    let bind = |variant: &mut Variant, weight: &str, sources: Vec<(String, Vec<Setting>)>| {
+        let join = if sources.len() == 1 { "single" } else { "stack" };
+        let sources = sources.into_iter().map(|(tensor, steps)| BoundTensor { tensor, steps }).collect();
+        variant.bind(weight, sources, join).unwrap();
+        if let Some(format) = format {
+            variant.encode_weight(weight, Representation::Blocked(format), None).unwrap();
+        }
+    };
+    for slot in ["gate", "up", "down"] {
+        let tensors = (0..LAYERS).map(|layer| (format!("blk.{layer}.ffn_{slot}.weight"), vec![])).collect();
+        bind(&mut b.variant, slot, tensors);
+    }
+    let query = |layer: u32| format!("blk.{layer}.attn_q.weight");
+    bind(&mut b.variant, "router", vec![(query(0), vec![numbers("rows", &[0, 3])])]);
+    bind(&mut b.variant, "wide", vec![(query(1), vec![numbers("reshape", &[3, 96, 32])])]);
+    bind(&mut b.variant, "narrow", vec![(query(2), vec![numbers("reshape", &[3, 32, 96])])]);
+
+    let none = Settings::default;
+    let weighted = |b: &mut Builder, op: &str, attributes: Settings, inputs: &[ValueId], weights: &[[&str; 2]]| {
+        let spec = Spec {
+            function: "decode".into(),
+            name: format!("{op}-{}", weights[0][1]),
+            role: "other".into(),
+            layer: None,
+            op: op.into(),
+            attributes,
+            inputs: inputs.to_vec(),
+            weights: weights
+                .iter()
+                .map(|[slot, weight]| Slot { name: (*slot).into(), weight: (*weight).into() })
+                .collect(),
+        };
+        b.variant.graph_mut().insert(spec).unwrap().outputs[0]
+    };
+    let x = b.node("embedding", "embedding", none(), &[ids], Some("token_embd.weight"))[0];
+    let router = weighted(&mut b, "linear", none(), &[x], &[["weight", "router"]]);
+    let experts = none()
+        .with("top-k", 2i64)
+        .with("score", "sigmoid")
+        .with("normalise", "sum")
+        .with("scale", 1.5)
+        .with("activation", "gelu");
+    let slots = [["gate", "gate"], ["up", "up"], ["down", "down"]];
+    let y = weighted(&mut b, "experts", experts, &[x, router], &slots);
+    let x = b.node("sum", "add", none(), &[x, y], None)[0];
+    bind(&mut b.variant, "column", vec![(query(0), vec![numbers("rows", &[7, 1])])]);
+    let column = weighted(&mut b, "linear", none(), &[x], &[["weight", "column"]]);
+    let gate = b.node("gate", "silu", none(), &[x], None)[0];
+    let x = b.node("gate-column", "mul", none(), &[gate, column], None)[0];
+    let wide = weighted(&mut b, "grouped-linear", none(), &[x], &[["weight", "wide"]]);
+    let y = weighted(&mut b, "grouped-linear", none(), &[wide], &[["weight", "narrow"]]);
+    let joined = b.node("joined", "concat", none().with("groups", 3i64), &[x, y], None)[0];
+    let share = b.node("share", "softmax", none(), &[router], None)[0];
+    let joined = b.node("twice", "concat", none(), &[joined, share], None)[0];
+    b.variant.graph_mut().set_output("decode", "logits", joined).unwrap();
+    b.variant.check().unwrap();
+    b.variant
+}
+
 #[test]
 fn the_cpu_executor_equals_the_one_on_tensors() {
     let fixture = fixture();
     let cpu = Device::Cpu;
-    for variant in [every_op(&fixture.checkpoint), llama(&fixture.checkpoint, &cache("float32", 9, 2))] {
+    let checkpoint = &fixture.checkpoint;
+    let stacks = [None, Some(Encoding::Q8_0), Some(Encoding::Q4_0)].map(|format| stacks(checkpoint, format));
+    let others = [every_op(checkpoint), llama(checkpoint, &cache("float32", 9, 2))];
+    for variant in stacks.into_iter().chain(others) {
         for threads in [1, 3] {
             let model = Model::new(&variant, &cpu, threads).unwrap();
             let reference = Model::on_tensors(&variant, &cpu, threads).unwrap();

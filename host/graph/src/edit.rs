@@ -265,8 +265,12 @@ impl Graph {
     }
 
     fn infer(&self, spec: &Spec) -> Result<Vec<ValueType>, EditError> {
-        let inputs = spec.inputs.iter().map(|v| self.known_value(*v)).collect::<Result<Vec<_>, _>>()?;
         let invalid = |why| EditError::Invalid { node: spec.name.clone(), op: spec.op.clone(), why };
+        let input = |value: &ValueId| {
+            let known = self.value_type(*value).cloned();
+            known.ok_or_else(|| invalid(format!("it reads value {}, which does not exist", value.0)))
+        };
+        let inputs = spec.inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
         let mut shapes = Vec::with_capacity(spec.weights.len());
         for slot in &spec.weights {
             let shape = self.weight_shape(&slot.weight).ok_or_else(|| {

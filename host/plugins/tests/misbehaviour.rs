@@ -5,13 +5,13 @@
 mod support;
 
 use aehost_common::{Code, Fault, Settings};
-use aehost_engine::{Device, LanguageModel};
+use aehost_engine::{Device, FloatType, LanguageModel, Model, Variant};
 use aehost_formats::Dataset;
 use aehost_plugins::Baseline;
 use aehost_study::{Observation, Observed, Problem, Strategy, StrategyFactory, TechniqueSpace, TrialId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{built_in, fault, model, single};
+use support::{built_in, checkpoint_of, fault, model, single};
 
 /// Applies a technique at level 3, and checks that the model stayed as it was.
 fn apply(id: &str) -> Fault {
@@ -54,6 +54,28 @@ fn a_flood_of_messages_is_stopped() {
         apply("flood").message,
         "technique `flood` 0.1.0 logged without end in apply: more than 10000 messages or 4 MiB"
     );
+}
+
+#[test]
+fn a_family_that_builds_an_invalid_graph_is_told_the_node_and_what_was_expected() {
+    let catalog = single(&fault("family-bad-graph"));
+    for (architecture, expected) in [
+        ("bad-weight", "node `lost` (linear): its slot `weight` names weight `nowhere.weight`, which does not exist"),
+        ("bad-shape", "node `narrow` (linear): input `x` has width 128, expected 96"),
+        ("bad-value", "node `early` (add): it reads value 4096, which does not exist"),
+        ("bad-size", "node `vast` (attention): heads x head-dim is absurdly large"),
+        ("bad-op", "node `strange` (convolution): op `convolution` is unknown; known: embedding, linear, "),
+        ("bad-end", "the model has no output `logits`: its family did not finish it"),
+    ] {
+        let checkpoint = checkpoint_of(architecture);
+        let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
+        let built = catalog.family_for(architecture).unwrap().build(&checkpoint, &mut variant);
+        let message = match built {
+            Err(fault) => fault.message,
+            Ok(()) => Model::new(&variant, &Device::Cpu, 1).err().unwrap().to_string(),
+        };
+        assert!(message.contains(expected), "{architecture}: {message}");
+    }
 }
 
 #[test]

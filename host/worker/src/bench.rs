@@ -4,6 +4,7 @@ use crate::measure::Scenario;
 use crate::workbench::Workbench;
 use aehost_common::Fault;
 use aehost_engine::Variant;
+use aehost_meter::hardware::{Arithmetic, HardwareProfile};
 use aehost_meter::{PeakMemory, Reading, Summary};
 use serde::Serialize;
 use std::time::Instant;
@@ -36,6 +37,51 @@ pub struct BenchResult {
     pub load_ms: Summary,
     /// Largest resident memory of the process while it generates; none where the system does not tell.
     pub peak_memory_bytes: Option<Summary>,
+    /// How near the machine's limits that is; none where they cannot be measured.
+    pub roofline: Option<Roofline>,
+}
+
+/// Limits of the machine, measured right before, and the share of them that is reached.
+#[derive(Debug, Clone, Serialize)]
+pub struct Roofline {
+    /// Reading memory, with as many threads.
+    pub read_bytes_per_s: f64,
+    /// Multiplications and additions, of float32 and of bytes, with AVX2 and as many threads.
+    pub float32_operations_per_s: f64,
+    /// As above.
+    pub integer8_operations_per_s: f64,
+    /// Weights, keys and values that a generated token reads once.
+    pub decode_bytes_per_token: f64,
+    /// Their share of the bandwidth; none when one token was asked for.
+    pub decode_share: Option<f64>,
+    /// Multiplications and additions with weights that a token of the prompt takes.
+    pub prefill_operations_per_token: f64,
+    /// The time that they would take at the peaks, as a share of the time that they took.
+    pub prefill_share: f64,
+}
+
+impl Roofline {
+    fn of(variant: &Variant, plan: &BenchPlan, threads: usize, prefill: f64, decode: Option<f64>) -> Option<Self> {
+        let bandwidth = HardwareProfile::probe().bandwidth;
+        let peaks = Arithmetic::probe(threads);
+        let (bandwidth, peaks) = (bandwidth.value()?, peaks.value()?);
+        let read = if threads == 1 { bandwidth.read_one_thread_bytes_per_s } else { bandwidth.read_bytes_per_s };
+        let middle = plan.depth + plan.prompt_tokens + plan.output_tokens / 2;
+        let decode_bytes = variant.token_work(true).weight_bytes + variant.cache_bytes(1, middle as u64) as f64;
+        let work = variant.token_work(false);
+        let float = work.multiply_adds - work.integer_multiply_adds;
+        let at_peak = 2.0 * float / peaks.float32_operations_per_s
+            + 2.0 * work.integer_multiply_adds / peaks.integer8_operations_per_s;
+        Some(Self {
+            read_bytes_per_s: read,
+            float32_operations_per_s: peaks.float32_operations_per_s,
+            integer8_operations_per_s: peaks.integer8_operations_per_s,
+            decode_bytes_per_token: decode_bytes,
+            decode_share: decode.map(|decode| decode * decode_bytes / read),
+            prefill_operations_per_token: 2.0 * work.multiply_adds,
+            prefill_share: at_peak * prefill,
+        })
+    }
 }
 
 pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) -> Result<BenchResult, Fault> {
@@ -83,9 +129,14 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
         }
     }
     let all = |samples: Vec<f64>| Summary::of(samples).ok_or_else(|| Fault::internal("a bench has no samples"));
+    let prefill = all(ttft.iter().map(|ms| plan.prompt_tokens as f64 / ms * 1e3).collect())?;
+    let decode = Summary::of(tpot.iter().map(|ms| 1e3 / ms).collect());
+    let threads = variant.policy().threads.unwrap_or(workbench.rig.setup.threads);
+    let decode_median = decode.as_ref().map(|decode| decode.median);
     Ok(BenchResult {
-        prefill_tokens_per_second: all(ttft.iter().map(|ms| plan.prompt_tokens as f64 / ms * 1e3).collect())?,
-        decode_tokens_per_second: Summary::of(tpot.iter().map(|ms| 1e3 / ms).collect()),
+        roofline: Roofline::of(variant, plan, threads, prefill.median, decode_median),
+        prefill_tokens_per_second: prefill,
+        decode_tokens_per_second: decode,
         ttft_ms: all(ttft)?,
         tpot_ms: Summary::of(tpot),
         load_ms: all(load)?,

@@ -14,8 +14,9 @@ Examples:
   aehost bench --study NAME --trial 7 --depth 2048 --json
 
 Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms,
-tpot_ms, load_ms, peak_memory_bytes}, each with median and samples; null where
-the machine or the plan gives no figure.
+tpot_ms, load_ms, peak_memory_bytes}, each with median and samples, and
+roofline, the machine's limits and the shares of them that are reached; null
+where the machine or the plan gives no figure.
 
 All repeats share one process, and what one leaves behind counts for the next:
 peak memory is that of the highest. Trials of a study have a process each.";
@@ -82,6 +83,18 @@ fn table(result: &BenchResult) -> String {
             }
             None => format!("{name:<28}{:>12}\n", "unavailable"),
         };
+    }
+    if let Some(roofline) = &result.roofline {
+        let share = |share: f64| format!("{:.0} %", 100.0 * share);
+        let (read, peak) = (roofline.read_bytes_per_s / 1e9, roofline.integer8_operations_per_s / 1e9);
+        let float = roofline.float32_operations_per_s / 1e9;
+        if let Some(decode) = roofline.decode_share {
+            text += &format!("decode reads {} of the {read:.1} GB/s that memory gives\n", share(decode));
+        }
+        text += &format!(
+            "prefill computes at {} of the peak ({peak:.0} Gop/s of bytes, {float:.0} Gop/s of float32, by AVX2)\n",
+            share(roofline.prefill_share)
+        );
     }
     text
 }

@@ -6,7 +6,7 @@ use crate::EngineError;
 use crate::attention::AttentionSpec;
 use crate::matrix::Matrix;
 use crate::packed::Rounding;
-use crate::program::{Only, Op, Program, RowSpace, Step};
+use crate::program::{Gate, Only, Op, Program, RowSpace, Slot, Step};
 use crate::rope::Rope;
 use crate::routing::{Grouping, RouteSpec};
 use aehost_graph::ValueId;
@@ -58,8 +58,8 @@ pub(super) enum Work {
     Map(Map),
     Add,
     Mul,
-    /// silu(a) * b.
-    Gated,
+    /// activation(a) * b.
+    Gated(Gate),
     Scale(f32),
     Softmax,
     Select,
@@ -126,7 +126,7 @@ impl Plan {
     pub fn new(program: Program) -> Result<(Self, Vec<Rope>), EngineError> {
         let Program { mut steps, slots, wanted, logits, ropes, .. } = program;
         let shown: HashSet<usize> = wanted.iter().map(|(_, slot)| *slot).collect();
-        fuse_gates(&mut steps, &shown);
+        fuse_gates(&mut steps, &slots, &shown);
         let mut plan = Self {
             steps: Vec::new(),
             buffers: Vec::new(),
@@ -274,7 +274,7 @@ fn work(op: Op) -> Result<Option<Work>, EngineError> {
         Op::Attention { spec, cache } => Work::Attention { spec, cache },
         Op::Add => Work::Add,
         Op::Mul => Work::Mul,
-        Op::Gated => Work::Gated,
+        Op::Gated(gate) => Work::Gated(gate),
         Op::Silu => Work::Map(Map::Silu),
         Op::Gelu => Work::Map(Map::Gelu),
         Op::GeluTanh => Work::Map(Map::GeluTanh),
@@ -288,30 +288,38 @@ fn work(op: Op) -> Result<Option<Work>, EngineError> {
     }))
 }
 
-/// Makes one step of silu followed by the only product that reads it.
-fn fuse_gates(steps: &mut Vec<Step>, shown: &HashSet<usize>) {
+/// Makes one step of an activation followed by the only product that reads it.
+fn fuse_gates(steps: &mut Vec<Step>, slots: &[Slot], shown: &HashSet<usize>) {
     let mut readers: HashMap<usize, usize> = HashMap::new();
     steps.iter().flat_map(|step| &step.inputs).for_each(|slot| *readers.entry(*slot).or_default() += 1);
     let mut at = 0;
     while at < steps.len() {
         let slot = steps[at].outputs.first().copied().filter(|slot| !shown.contains(slot));
-        let product = match (&steps[at].op, slot) {
-            (Op::Silu, Some(slot)) if readers.get(&slot) == Some(&1) => {
-                steps[at..].iter().position(|s| matches!(s.op, Op::Mul) && s.inputs.contains(&slot))
+        let gate = match steps[at].op {
+            Op::Silu => Some(Gate::Silu),
+            Op::GeluTanh => Some(Gate::GeluTanh),
+            _ => None,
+        };
+        let product = match (gate, slot) {
+            (Some(gate), Some(slot)) if readers.get(&slot) == Some(&1) => {
+                // One row or column that goes with all is no gate's.
+                let alike = |step: &Step| step.inputs.iter().all(|input| slots[*input] == slots[slot]);
+                let multiplies = |step: &Step| matches!(step.op, Op::Mul) && step.inputs.contains(&slot) && alike(step);
+                steps[at..].iter().position(multiplies).map(|product| (gate, product))
             }
             _ => None,
         };
         match product {
-            Some(product) => {
-                let silu = steps.remove(at);
-                // The silu came first, so its removal moved the product up by one.
+            Some((gate, product)) => {
+                let activation = steps.remove(at);
+                // The activation came first, so its removal moved the product up by one.
                 let product = &mut steps[at + product - 1];
                 let other =
                     *product.inputs.iter().find(|i| Some(**i) != slot).expect("a product has two different inputs");
-                product.op = Op::Gated;
-                product.inputs = vec![silu.inputs[0], other];
-                // What the silu was the last to read, the product now is.
-                product.release.extend(silu.release);
+                product.op = Op::Gated(gate);
+                product.inputs = vec![activation.inputs[0], other];
+                // What the activation was the last to read, the product now is.
+                product.release.extend(activation.release);
             }
             None => at += 1,
         }

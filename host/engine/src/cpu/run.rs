@@ -5,9 +5,11 @@ use super::plan::{Map, Place, Plan, PlanStep, Work};
 use super::team::Member;
 use crate::attention::{self, Block, Queries};
 use crate::batch::{Batch, Sequence};
+use crate::dense;
 use crate::kernels;
 use crate::matrix::Matrix;
-use crate::packed::{LANES, Rounded, Rounding};
+use crate::packed::{self, Rounded, Rounding};
+use crate::program::Gate;
 use crate::rope::{Angles, Rope};
 use crate::routing::{Grouped, Grouping, Routing};
 use std::ops::Range;
@@ -209,6 +211,8 @@ impl<'a> Pass<'a> {
                 unsafe { packed.linear_tiles(units, x, y) };
             }
             // SAFETY: as above.
+            Matrix::Dense(dense) => unsafe { dense.linear_tiles(units, self.read(input, rows), y) },
+            // SAFETY: as above.
             Matrix::Stored(stored) => unsafe { stored.linear_rows(units, self.read(input, rows), y) },
             Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
         }
@@ -313,13 +317,14 @@ impl<'a> Pass<'a> {
                 match map {
                     Map::Silu => kernels::silu(x, y),
                     Map::Gelu => apply(x, y, kernels::gelu),
-                    Map::GeluTanh => apply(x, y, kernels::gelu_tanh),
-                    Map::Tanh => apply(x, y, f32::tanh),
-                    Map::Sigmoid => apply(x, y, |x| 1.0 / (1.0 + (-x).exp())),
+                    Map::GeluTanh => kernels::gelu_tanh(x, y),
+                    Map::Tanh => kernels::tanh(x, y),
+                    Map::Sigmoid => kernels::sigmoid(x, y),
                     Map::Relu => apply(x, y, |x| x.max(0.0)),
                 }
             }
-            Work::Gated => kernels::mul_silu(input(0), input(1), y),
+            Work::Gated(Gate::Silu) => kernels::mul_silu(input(0), input(1), y),
+            Work::Gated(Gate::GeluTanh) => kernels::mul_gelu_tanh(input(0), input(1), y),
             Work::Add => self.combine(step, rows, y, |a, b| a + b),
             Work::Mul => self.combine(step, rows, y, |a, b| a * b),
             Work::Scale(factor) => apply(input(0), y, |x| x * factor),
@@ -360,10 +365,12 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What a product is shared out by: tiles of a packed matrix, rows of others; and how many a member takes at once.
+/// What a product is shared out by: tiles of rows side by side, or rows; and how many a member takes at once.
 fn units(weight: &Matrix, rows: usize, members: usize) -> (usize, usize) {
+    let some = |tiles: usize| (tiles, tiles.div_ceil(members * 8).max(1));
     match weight {
-        Matrix::Packed(packed) => (packed.tiles(), packed.tiles().div_ceil(members * 8).max(1)),
+        Matrix::Packed(packed) => some(packed.tiles()),
+        Matrix::Dense(dense) => some(dense.tiles()),
         Matrix::Stored(stored) => (stored.shape().0, stored.task(rows, members)),
         Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
     }
@@ -371,10 +378,12 @@ fn units(weight: &Matrix, rows: usize, members: usize) -> (usize, usize) {
 
 /// The columns of a product that units make.
 fn columns(weight: &Matrix, units: Range<usize>) -> Range<usize> {
-    match weight {
-        Matrix::Packed(packed) => units.start * LANES..(units.end * LANES).min(packed.shape().0),
-        _ => units,
-    }
+    let lanes = match weight {
+        Matrix::Packed(_) => packed::LANES,
+        Matrix::Dense(_) => dense::LANES,
+        _ => 1,
+    };
+    units.start * lanes..(units.end * lanes).min(weight.shape().0)
 }
 
 fn apply(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {

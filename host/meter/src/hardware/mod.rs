@@ -1,6 +1,7 @@
 //! What machine this is: processor, memory, GPUs, system. It is stored with every study, because its figures hold for this
 //! machine only, and handed to techniques as facts.
 
+mod arithmetic;
 mod bandwidth;
 mod cgroup;
 mod cpu;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::procfs;
 use crate::reading::Reading;
 
+pub use arithmetic::Arithmetic;
 pub use bandwidth::Bandwidth;
 pub use cpu::{Caches, Cpu};
 pub use gpu::Gpu;

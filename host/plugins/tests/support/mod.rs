@@ -71,9 +71,14 @@ fn spelled(byte: u8) -> char {
 
 /// A llama with random weights and a vocabulary of bytes.
 pub fn checkpoint() -> Arc<Checkpoint> {
+    checkpoint_of("llama")
+}
+
+/// The same file under the name of another architecture.
+pub fn checkpoint_of(architecture: &str) -> Arc<Checkpoint> {
     let mut writer = Writer::new();
     writer
-        .set("general.architecture", "llama")
+        .set("general.architecture", architecture)
         .set("llama.block_count", LAYERS)
         .set("llama.embedding_length", HIDDEN as u32)
         .set("llama.feed_forward_length", FEED_FORWARD as u32)

@@ -56,8 +56,10 @@ pub struct Member {
 
 /// The groups that the model has, with their weights.
 pub fn find(model: &Model) -> BTreeMap<Group, Vec<Member>> {
-    let nodes: Vec<Node> =
-        ["linear", "grouped-linear", "experts", "embedding"].iter().flat_map(|op| model.nodes(&Filter::op(op))).collect();
+    let nodes: Vec<Node> = ["linear", "grouped-linear", "experts", "embedding"]
+        .iter()
+        .flat_map(|op| model.nodes(&Filter::op(op)))
+        .collect();
     from_nodes(&nodes)
 }
 
@@ -155,7 +157,8 @@ mod tests {
     #[test]
     fn all_matrices_of_experts_belong_to_the_feed_forward_network() {
         let mut experts = node("experts", "expert", "g", 4);
-        experts.spec.weights = ["gate", "up", "down"].map(|name| Slot { name: name.into(), weight: name.into() }).into();
+        experts.spec.weights =
+            ["gate", "up", "down"].map(|name| Slot { name: name.into(), weight: name.into() }).into();
         let groups = from_nodes(&[experts, node("linear", "router", "r", 4), node("grouped-linear", "latent", "l", 7)]);
         let members = |group| groups[&group].iter().map(|m| (m.weight.as_str(), m.input)).collect::<Vec<_>>();
         assert_eq!(members(Group::FeedForward), [("down", None), ("gate", Some(4)), ("up", Some(4))]);
