@@ -97,6 +97,34 @@ pub(crate) fn available() -> bool {
     false
 }
 
+/// Compiles a body for each format that can be packed, with the format and its number of records as constants.
+macro_rules! with_layout {
+    ($format:expr, |$encoding:ident, $records:ident| $body:expr) => {
+        with_layout!(@each $format, $encoding, $records, $body, Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K)
+    };
+    (@each $format:expr, $encoding:ident, $records:ident, $body:expr, $($name:ident)*) => {
+        match $format {
+            $(Encoding::$name => {
+                #[allow(non_upper_case_globals, reason = "it stands for a variable")]
+                const $encoding: Encoding = Encoding::$name;
+                const $records: usize = Layout::of($encoding).unwrap().records;
+                $body
+            })*
+            other => unreachable!("{} has no packed layout", other.name()),
+        }
+    };
+}
+
+/// Puts a row of ggml blocks in its lane of a tile.
+#[inline(always)]
+fn pack_row<const R: usize>(encoding: Encoding, row: &[u8], lane: usize, tile: &mut [u8]) {
+    let layout = Layout::of(encoding).expect("the caller packs formats that have a layout");
+    let groups = tile.chunks_exact_mut(layout.group());
+    for (block, group) in row.chunks_exact(encoding.block_bytes()).zip(groups) {
+        Block::<R>::split(encoding, block).place(layout, lane, group);
+    }
+}
+
 /// A packed matrix `[rows, columns]`; rows are filled up to a multiple of [`LANES`] with zeros.
 pub(crate) struct Packed {
     encoding: Encoding,
@@ -112,14 +140,12 @@ impl Packed {
         let layout = Layout::of(encoding).expect("the caller packs formats that have a layout");
         assert_eq!(Some(bytes.len()), encoding.bytes_of(&[rows, columns]), "the bytes must be the matrix");
         let groups = columns / layout.columns();
-        let (size, row_bytes) = (encoding.block_bytes(), groups * encoding.block_bytes());
+        let row_bytes = groups * encoding.block_bytes();
         let mut data = vec![0u8; rows.div_ceil(LANES) * groups * layout.group()];
-        data.par_chunks_mut((groups * layout.group()).max(1)).enumerate().for_each(|(tile, out)| {
-            for lane in 0..LANES.min(rows - tile * LANES) {
-                let row = &bytes[(tile * LANES + lane) * row_bytes..][..row_bytes];
-                for (block, group) in row.chunks_exact(size).zip(out.chunks_exact_mut(layout.group())) {
-                    Block::split(encoding, block).place(layout, lane, group);
-                }
+        let tiles = data.par_chunks_mut((groups * layout.group()).max(1));
+        tiles.zip(bytes.par_chunks((LANES * row_bytes).max(1))).for_each(|(tile, rows)| {
+            for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                with_layout!(encoding, |encoding, R| pack_row::<R>(encoding, row, lane, tile));
             }
         });
         Self { encoding, layout, rows, columns, data }
@@ -142,7 +168,9 @@ impl Packed {
         let mut bytes = Vec::new();
         for row in 0..self.rows {
             for group in self.tile(row / LANES).chunks_exact(self.layout.group()) {
-                Block::take(self.layout, row % LANES, group).join(self.encoding, &mut bytes);
+                with_layout!(self.encoding, |encoding, R| {
+                    Block::<R>::take(self.layout, row % LANES, group).join(encoding, &mut bytes);
+                });
             }
         }
         bytes
@@ -150,11 +178,13 @@ impl Packed {
 
     /// One row as float32.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let layout = self.layout;
-        let groups = self.tile(row / LANES).chunks_exact(layout.group());
-        for (group, out) in groups.zip(out.chunks_exact_mut(layout.columns())) {
-            Block::take(layout, row % LANES, group).decode(layout, out);
-        }
+        with_layout!(self.encoding, |encoding, R| {
+            let layout = const { Layout::of(encoding).unwrap() };
+            let groups = self.tile(row / LANES).chunks_exact(layout.group());
+            for (group, out) in groups.zip(out.chunks_exact_mut(layout.columns())) {
+                Block::<R>::take(layout, row % LANES, group).decode(layout, out);
+            }
+        });
     }
 
     /// y = x W' by its definition, on the same rounded activations as the fast one: the reference for [`Packed::linear`].

@@ -409,7 +409,9 @@ fn stacks(checkpoint: &Arc<Checkpoint>, format: Option<Encoding>) -> Variant {
     let y = weighted(&mut b, "grouped-linear", none(), &[wide], &[["weight", "narrow"]]);
     let joined = b.node("joined", "concat", none().with("groups", 3i64), &[x, y], None)[0];
     let share = b.node("share", "softmax", none(), &[router], None)[0];
-    let joined = b.node("twice", "concat", none(), &[joined, share], None)[0];
+    let joined = b.node("shared", "concat", none(), &[joined, share], None)[0];
+    // More logits than there are token ids.
+    let joined = b.node("twice", "concat", none(), &[joined, joined], None)[0];
     b.variant.graph_mut().set_output("decode", "logits", joined).unwrap();
     b.variant.check().unwrap();
     b.variant

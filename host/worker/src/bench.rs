@@ -4,7 +4,7 @@ use crate::measure::Scenario;
 use crate::workbench::Workbench;
 use aehost_common::Fault;
 use aehost_engine::Variant;
-use aehost_meter::hardware::{Arithmetic, HardwareProfile};
+use aehost_meter::hardware::{Arithmetic, Bandwidth};
 use aehost_meter::{PeakMemory, Reading, Summary};
 use serde::Serialize;
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub struct BenchResult {
     pub roofline: Option<Roofline>,
 }
 
-/// Limits of the machine, measured right before, and the share of them that is reached.
+/// Limits of the machine, and the share of them that is reached.
 #[derive(Debug, Clone, Serialize)]
 pub struct Roofline {
     /// Reading memory, with as many threads.
@@ -61,10 +61,15 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    fn of(variant: &Variant, plan: &BenchPlan, threads: usize, prefill: f64, decode: Option<f64>) -> Option<Self> {
-        let bandwidth = HardwareProfile::probe().bandwidth;
+    fn of(
+        variant: &Variant,
+        plan: &BenchPlan,
+        (threads, bandwidth): (usize, &Bandwidth),
+        prefill: f64,
+        decode: Option<f64>,
+    ) -> Option<Self> {
         let peaks = Arithmetic::probe(threads);
-        let (bandwidth, peaks) = (bandwidth.value()?, peaks.value()?);
+        let peaks = peaks.value()?;
         let read = if threads == 1 { bandwidth.read_one_thread_bytes_per_s } else { bandwidth.read_bytes_per_s };
         let middle = plan.depth + plan.prompt_tokens + plan.output_tokens / 2;
         let decode_bytes = variant.token_work(true).weight_bytes + variant.cache_bytes(1, middle as u64) as f64;
@@ -134,7 +139,11 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     let threads = variant.policy().threads.unwrap_or(workbench.rig.setup.threads);
     let decode_median = decode.as_ref().map(|decode| decode.median);
     Ok(BenchResult {
-        roofline: Roofline::of(variant, plan, threads, prefill.median, decode_median),
+        roofline: workbench
+            .hardware
+            .bandwidth
+            .value()
+            .and_then(|bandwidth| Roofline::of(variant, plan, (threads, bandwidth), prefill.median, decode_median)),
         prefill_tokens_per_second: prefill,
         decode_tokens_per_second: decode,
         ttft_ms: all(ttft)?,

@@ -29,7 +29,7 @@ pub struct Workbench {
     calibration: Option<Arc<Calibration>>,
     pub(crate) text: Vec<u32>,
     facts: Settings,
-    hardware: HardwareProfile,
+    pub(crate) hardware: HardwareProfile,
     /// Variants by the configuration that made them; descriptions of weights, not numbers.
     variants: HashMap<String, Variant>,
     /// Where trials are kept for other processes, or why they cannot be.

@@ -11,6 +11,8 @@ use std::ops::Range;
 
 /// Tokens that share the unpacking of a tile.
 const TOKENS: usize = 4;
+/// Bytes of activations that stay in the first-level cache, beside a tile.
+const NEAR_BYTES: usize = 16 << 10;
 
 /// The tiles' columns of y = x W'.
 ///
@@ -49,29 +51,34 @@ struct Tokens<T> {
     lanes: usize,
 }
 
-/// Calls `$kernel` for all tokens, `TOKENS` at a time and the rest one by one.
+/// Calls `$kernel` for all tokens, `TOKENS` at a time and the rest one by one; a few tokens go through all tiles before the
+/// next, so that they stay in the first-level cache.
 macro_rules! all_tokens {
     ($w:ident, $tiles:ident, $x:ident, $codes:ident, $out:ident, $kernel:ident $(::<$($p:tt),*>)?) => {{
         let (rows, columns) = $w.shape();
-        for tile in $tiles {
-            let bytes = $w.tile(tile).as_ptr();
-            let mut m = 0;
-            while m < $x.rows {
-                let tokens = Tokens {
-                    codes: $x.$codes.add(m * columns),
-                    columns,
-                    scales: $x.scales.add(m * (columns / BLOCK)),
-                    sums: $x.sums.wrapping_add(m * (2 * columns / BLOCK)),
-                    out: $out.add(m * rows + tile * LANES),
-                    out_row: rows,
-                    lanes: LANES.min(rows - tile * LANES),
-                };
-                if m + TOKENS <= $x.rows {
-                    $kernel::<$($($p,)*)? TOKENS>(bytes, tokens);
-                    m += TOKENS;
-                } else {
-                    $kernel::<$($($p,)*)? 1>(bytes, tokens);
-                    m += 1;
+        let near = (NEAR_BYTES / columns.max(1) / size_of_val(&*$x.$codes) / TOKENS).max(1) * TOKENS;
+        for first in (0..$x.rows).step_by(near) {
+            let end = $x.rows.min(first + near);
+            for tile in $tiles.clone() {
+                let bytes = $w.tile(tile).as_ptr();
+                let mut m = first;
+                while m < end {
+                    let tokens = Tokens {
+                        codes: $x.$codes.add(m * columns),
+                        columns,
+                        scales: $x.scales.add(m * (columns / BLOCK)),
+                        sums: $x.sums.wrapping_add(m * (2 * columns / BLOCK)),
+                        out: $out.add(m * rows + tile * LANES),
+                        out_row: rows,
+                        lanes: LANES.min(rows - tile * LANES),
+                    };
+                    if m + TOKENS <= end {
+                        $kernel::<$($($p,)*)? TOKENS>(bytes, tokens);
+                        m += TOKENS;
+                    } else {
+                        $kernel::<$($($p,)*)? 1>(bytes, tokens);
+                        m += 1;
+                    }
                 }
             }
         }
@@ -95,6 +102,12 @@ unsafe fn bytes<const BITS: u32, const MINIMUM: bool, const SMALL: bool>(
 ) {
     // SAFETY: the caller's promise.
     unsafe { all_tokens!(w, tiles, x, bytes, out, bytes_tile::<BITS, MINIMUM, SMALL>) }
+}
+
+/// A number of rounds that the compiler does not know: it would do all rounds at once, and run out of registers.
+#[inline(always)]
+fn rolled(rounds: usize) -> usize {
+    std::hint::black_box(rounds)
 }
 
 /// Eight float16 numbers.
@@ -126,12 +139,13 @@ unsafe fn store<const M: usize>(tokens: Tokens<impl Copy>, sums: [__m256; M]) {
 unsafe fn words_tile<const M: usize>(mut group: *const u8, tokens: Tokens<i16>) {
     const HEADER: usize = 2 * LANES;
     let blocks = tokens.columns / BLOCK;
+    let quads = rolled(BLOCK / 4);
     let mut sums = [_mm256_setzero_ps(); M];
     for b in 0..blocks {
         let (mut first, mut second) = ([_mm256_setzero_si256(); M], [_mm256_setzero_si256(); M]);
         // SAFETY: a group has 16 bytes of scales and 256 codes; each token has 32 codes and a scale for each block.
         unsafe {
-            for quad in 0..BLOCK / 4 {
+            for quad in 0..quads {
                 let codes = group.add(HEADER + quad * BLOCK);
                 let a = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.cast()));
                 let b4 = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.add(16).cast()));
@@ -163,17 +177,10 @@ unsafe fn bytes_tile<const BITS: u32, const MINIMUM: bool, const SMALL: bool, co
     mut at: *const u8,
     tokens: Tokens<i8>,
 ) {
-    // Products of pairs that fit 16 bits together: codes of 15, 31 or 63 times 127, twice a pair.
-    let before_overflow = if BITS == 4 {
-        8
-    } else if BITS == 5 {
-        4
-    } else {
-        2
-    };
     let header = if MINIMUM { 4 * LANES } else { 2 * LANES };
     let blocks = tokens.columns / BLOCK;
     let ones = _mm256_set1_epi16(1);
+    let pairs = if BITS == 4 { rolled(2) } else { 2 };
     let mut sums = [_mm256_setzero_ps(); M];
     let (mut scale, mut minimum) = (_mm256_setzero_ps(), _mm256_setzero_ps());
     for b in 0..blocks {
@@ -214,44 +221,41 @@ unsafe fn bytes_tile<const BITS: u32, const MINIMUM: bool, const SMALL: bool, co
             let mut totals = [[_mm256_setzero_si256(); M]; 2];
             let mut short = [[_mm256_setzero_si256(); M]; 2];
             let planes = at.add(4 * BLOCK);
-            for quad in 0..4 {
-                let both = _mm256_loadu_si256(at.add(quad * BLOCK).cast());
-                let nibble = _mm256_set1_epi8(15);
-                let mut first = _mm256_and_si256(both, nibble);
-                let mut second = _mm256_and_si256(_mm256_srli_epi16::<4>(both), nibble);
-                if BITS == 5 {
-                    let bit = _mm256_set1_epi8(16);
-                    let plane = _mm256_loadu_si256(planes.cast());
-                    let shifted = _mm256_sll_epi16(plane, _mm_cvtsi32_si128(4 - quad as i32));
-                    first = _mm256_or_si256(first, _mm256_and_si256(shifted, bit));
-                    let shifted = _mm256_srl_epi16(plane, _mm_cvtsi32_si128(quad as i32));
-                    second = _mm256_or_si256(second, _mm256_and_si256(shifted, bit));
-                }
-                if BITS == 6 {
-                    let bits = _mm256_set1_epi8(48);
-                    let spread = |plane: *const u8| {
-                        let plane = _mm256_loadu_si256(plane.cast());
-                        let shifted = match quad {
-                            0 => _mm256_slli_epi16::<4>(plane),
-                            1 => _mm256_slli_epi16::<2>(plane),
-                            2 => plane,
-                            _ => _mm256_srli_epi16::<2>(plane),
+            for pair in 0..pairs {
+                for quad in [2 * pair, 2 * pair + 1] {
+                    let both = _mm256_loadu_si256(at.add(quad * BLOCK).cast());
+                    let nibble = _mm256_set1_epi8(15);
+                    let mut first = _mm256_and_si256(both, nibble);
+                    let mut second = _mm256_and_si256(_mm256_srli_epi16::<4>(both), nibble);
+                    if BITS == 5 {
+                        let bit = _mm256_set1_epi8(16);
+                        let plane = _mm256_loadu_si256(planes.cast());
+                        let shifted = _mm256_sll_epi16(plane, _mm_cvtsi32_si128(4 - quad as i32));
+                        first = _mm256_or_si256(first, _mm256_and_si256(shifted, bit));
+                        let shifted = _mm256_srl_epi16(plane, _mm_cvtsi32_si128(quad as i32));
+                        second = _mm256_or_si256(second, _mm256_and_si256(shifted, bit));
+                    }
+                    if BITS == 6 {
+                        let shift = _mm_cvtsi32_si128(2 * quad as i32);
+                        let spread = |plane: *const u8| {
+                            let bits = _mm256_srl_epi16(_mm256_loadu_si256(plane.cast()), shift);
+                            _mm256_and_si256(_mm256_slli_epi16::<4>(bits), _mm256_set1_epi8(48))
                         };
-                        _mm256_and_si256(shifted, bits)
-                    };
-                    first = _mm256_or_si256(first, spread(planes));
-                    second = _mm256_or_si256(second, spread(planes.add(BLOCK)));
+                        first = _mm256_or_si256(first, spread(planes));
+                        second = _mm256_or_si256(second, spread(planes.add(BLOCK)));
+                    }
+                    for m in 0..M {
+                        let x = tokens.codes.add(m * tokens.columns + b * BLOCK + quad * 4);
+                        let near = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+                        let far = _mm256_set1_epi32(x.add(BLOCK / 2).cast::<i32>().read_unaligned());
+                        let later = usize::from(halves_differ);
+                        short[0][m] = _mm256_add_epi16(short[0][m], _mm256_maddubs_epi16(first, near));
+                        short[later][m] = _mm256_add_epi16(short[later][m], _mm256_maddubs_epi16(second, far));
+                    }
                 }
-                for m in 0..M {
-                    let x = tokens.codes.add(m * tokens.columns + b * BLOCK + quad * 4);
-                    let near = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                    let far = _mm256_set1_epi32(x.add(BLOCK / 2).cast::<i32>().read_unaligned());
-                    let later = usize::from(halves_differ);
-                    short[0][m] = _mm256_add_epi16(short[0][m], _mm256_maddubs_epi16(first, near));
-                    short[later][m] = _mm256_add_epi16(short[later][m], _mm256_maddubs_epi16(second, far));
-                }
-                let pending = if halves_differ { quad + 1 } else { 2 * (quad + 1) };
-                if pending % before_overflow == 0 {
+                // Products that fit 16 bits together, codes of 15, 31 or 63 times 127: eight of twice 15, four of twice 31,
+                // two of twice 63.
+                if BITS != 4 {
                     for half in 0..=usize::from(halves_differ) {
                         for m in 0..M {
                             let wide = _mm256_madd_epi16(short[half][m], ones);
@@ -259,6 +263,11 @@ unsafe fn bytes_tile<const BITS: u32, const MINIMUM: bool, const SMALL: bool, co
                             short[half][m] = _mm256_setzero_si256();
                         }
                     }
+                }
+            }
+            if BITS == 4 {
+                for m in 0..M {
+                    totals[0][m] = _mm256_madd_epi16(short[0][m], ones);
                 }
             }
             at = at.add(LANES * BLOCK * BITS as usize / 8);

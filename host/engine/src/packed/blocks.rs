@@ -4,30 +4,24 @@
 use super::{BLOCK, LANES, Layout, half};
 use aehost_formats::Encoding;
 
-/// Blocks have 8 records at most.
-const RECORDS: usize = 8;
-
-/// The parts of one block of one row.
+/// The parts of one block of one row, with `R` records: 1, or 8 in blocks of 256 columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct Block<const R: usize> {
     /// Float16, as bits.
     scale: [u8; 2],
     /// Float16, as bits; zero where the format has none.
     minimum: [u8; 2],
     /// Of each record: scale and minimum of six bits (Q4_K, Q5_K), or the signed scales of both halves (Q6_K).
-    small: [[u8; 2]; RECORDS],
-    codes: [[u8; BLOCK]; RECORDS],
+    small: [[u8; 2]; R],
+    codes: [[u8; BLOCK]; R],
 }
 
-impl Block {
+impl<const R: usize> Block<R> {
     /// Takes a ggml block apart.
+    #[inline(always)]
     pub fn split(encoding: Encoding, bytes: &[u8]) -> Self {
-        let mut this = Self {
-            scale: [bytes[0], bytes[1]],
-            minimum: [0; 2],
-            small: [[0; 2]; RECORDS],
-            codes: [[0; BLOCK]; RECORDS],
-        };
+        let mut this =
+            Self { scale: [bytes[0], bytes[1]], minimum: [0; 2], small: [[0; 2]; R], codes: [[0; BLOCK]; R] };
         match encoding {
             Encoding::Q8_0 => this.codes[0].copy_from_slice(&bytes[2..34]),
             Encoding::Q4_0 => nibbles(&bytes[2..18], &mut this.codes[0]),
@@ -48,7 +42,7 @@ impl Block {
                 this.minimum.copy_from_slice(&bytes[2..4]);
                 let (packed, rest) = (&bytes[4..16], &bytes[16..]);
                 let (high, low) = if encoding == Encoding::Q5K { rest.split_at(32) } else { (&[][..], rest) };
-                for r in 0..RECORDS {
+                for r in 0..R {
                     this.small[r] = six_bit_scales(packed, r);
                     for i in 0..BLOCK {
                         let byte = low[r / 2 * BLOCK + i];
@@ -60,7 +54,7 @@ impl Block {
             Encoding::Q6K => {
                 // Low nibbles of 128 columns are 64 bytes, their upper two bits 32 bytes; then the scales, and the scale.
                 this.scale.copy_from_slice(&bytes[208..210]);
-                for r in 0..RECORDS {
+                for r in 0..R {
                     let (part, quarter) = (r / 4, r % 4);
                     this.small[r] = [bytes[192 + 2 * r], bytes[193 + 2 * r]];
                     for i in 0..BLOCK {
@@ -77,6 +71,7 @@ impl Block {
     }
 
     /// Puts the block among those of other rows.
+    #[inline(always)]
     pub fn place(&self, layout: Layout, lane: usize, group: &mut [u8]) {
         let (header, records) = group.split_at_mut(layout.header());
         header[2 * lane..][..2].copy_from_slice(&self.scale);
@@ -89,13 +84,7 @@ impl Block {
                 small[lane] = self.small[r][0];
                 small[LANES + lane] = self.small[r][1];
             }
-            for (i, code) in self.codes[r].into_iter().enumerate() {
-                let place = Place::of(layout, lane, i);
-                codes[place.low.0] |= if layout.bits == 8 { code } else { (code & 15) << place.low.1 };
-                if let Some((byte, shift)) = place.high {
-                    codes[byte] |= code >> 4 << shift;
-                }
-            }
+            spread(layout.bits, &self.codes[r], lane, codes);
         }
     }
 
@@ -104,20 +93,13 @@ impl Block {
         let (header, records) = group.split_at(layout.header());
         let pair = |at: usize| [header[at], header[at + 1]];
         let minimum = if layout.minimum { pair(2 * LANES + 2 * lane) } else { [0; 2] };
-        let mut this = Self { scale: pair(2 * lane), minimum, small: [[0; 2]; RECORDS], codes: [[0; BLOCK]; RECORDS] };
+        let mut this = Self { scale: pair(2 * lane), minimum, small: [[0; 2]; R], codes: [[0; BLOCK]; R] };
         for (r, record) in records.chunks_exact(layout.record()).enumerate() {
             let (small, codes) = record.split_at(layout.small_scales());
             if !small.is_empty() {
                 this.small[r] = [small[lane], small[LANES + lane]];
             }
-            for (i, code) in this.codes[r].iter_mut().enumerate() {
-                let place = Place::of(layout, lane, i);
-                let low = codes[place.low.0];
-                *code = if layout.bits == 8 { low } else { low >> place.low.1 & 15 };
-                if let Some((byte, shift)) = place.high {
-                    *code |= (codes[byte] >> shift & ((1 << (layout.bits - 4)) - 1)) << 4;
-                }
-            }
+            gather(layout.bits, codes, lane, &mut this.codes[r]);
         }
         this
     }
@@ -176,7 +158,7 @@ impl Block {
                 out.extend((0..4).map(|r| s[r][1] | s[r + 4][1] >> 4 << 6));
                 out.extend((4..8).map(|r| s[r][0] & 15 | (s[r][1] & 15) << 4));
                 if encoding == Encoding::Q5K {
-                    out.extend((0..BLOCK).map(|i| (0..RECORDS).map(|r| (self.codes[r][i] >> 4) << r).sum::<u8>()));
+                    out.extend((0..BLOCK).map(|i| (0..R).map(|r| (self.codes[r][i] >> 4) << r).sum::<u8>()));
                 }
                 for pair in self.codes.chunks_exact(2) {
                     out.extend((0..BLOCK).map(|i| pair[0][i] & 15 | (pair[1][i] & 15) << 4));
@@ -198,28 +180,63 @@ impl Block {
     }
 }
 
-/// Byte and shift of a code's lower four bits and of the rest, in a record's codes.
-struct Place {
-    low: (usize, u32),
-    high: Option<(usize, u32)>,
+/// Columns of a row that stand side by side.
+const QUAD: usize = 4;
+/// Bytes before the upper bits of codes of five and six bits.
+const LOW_BYTES: usize = 4 * BLOCK;
+
+/// Puts a row's codes in their places: four columns of each row at a time. Codes of fewer than 8 bits share a byte with
+/// those 16 columns on; the fifth bits of all eight quads share one byte, the upper two of six the byte of their half.
+#[inline(always)]
+fn spread(bits: u32, codes: &[u8; BLOCK], lane: usize, out: &mut [u8]) {
+    let at = |quad: usize| quad * BLOCK + lane * QUAD;
+    let mut put = |at: usize, four: [u8; QUAD]| out[at..at + QUAD].copy_from_slice(&four);
+    let of = |quad: usize, i: usize| codes[quad * QUAD + i];
+    if bits == 8 {
+        for quad in 0..BLOCK / QUAD {
+            put(at(quad), std::array::from_fn(|i| of(quad, i)));
+        }
+        return;
+    }
+    for quad in 0..4 {
+        put(at(quad), std::array::from_fn(|i| of(quad, i) & 15 | of(quad + 4, i) << 4));
+    }
+    if bits == 5 {
+        let byte = |i| (0..8).fold(0, |byte, quad| byte | (of(quad, i) >> 4 & 1) << quad);
+        put(LOW_BYTES + lane * QUAD, std::array::from_fn(byte));
+    }
+    if bits == 6 {
+        for half in 0..2 {
+            let byte = |i| (0..4).fold(0, |byte, quad| byte | (of(4 * half + quad, i) >> 4 & 3) << (2 * quad));
+            put(LOW_BYTES + at(half), std::array::from_fn(byte));
+        }
+    }
 }
 
-impl Place {
-    /// Column `i` of a row. Codes of fewer than 8 bits share a byte with those 16 columns on.
-    fn of(layout: Layout, lane: usize, i: usize) -> Self {
-        let at = lane * 4 + i % 4;
-        if layout.bits == 8 {
-            return Self { low: (i / 4 * BLOCK + at, 0), high: None };
-        }
-        let (quad, later) = (i % 16 / 4, i / 16);
-        let low = (quad * BLOCK + at, 4 * later as u32);
-        let planes = 4 * BLOCK;
-        let high = match layout.bits {
-            5 => Some((planes + at, (quad + 4 * later) as u32)),
-            6 => Some((planes + later * BLOCK + at, 2 * quad as u32)),
-            _ => None,
+/// Finds a row's codes again.
+#[inline(always)]
+fn gather(bits: u32, packed: &[u8], lane: usize, codes: &mut [u8; BLOCK]) {
+    let four = |at: usize| &packed[at + lane * QUAD..][..QUAD];
+    let (quads, _) = codes.as_chunks_mut::<QUAD>();
+    if bits == 8 {
+        quads.iter_mut().enumerate().for_each(|(quad, codes)| codes.copy_from_slice(four(quad * BLOCK)));
+        return;
+    }
+    for (quad, codes) in quads.iter_mut().enumerate() {
+        let (low, later) = (four(quad % 4 * BLOCK), 4 * (quad / 4));
+        let high = match bits {
+            5 => four(LOW_BYTES),
+            6 => four(LOW_BYTES + quad / 4 * BLOCK),
+            _ => &[0; QUAD],
         };
-        Self { low, high }
+        for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
+            let high = match bits {
+                5 => high >> quad & 1,
+                6 => high >> (2 * (quad % 4)) & 3,
+                _ => 0,
+            };
+            *code = low >> later & 15 | high << 4;
+        }
     }
 }
 
