@@ -4,7 +4,7 @@ use crate::measure::Scenario;
 use crate::workbench::Workbench;
 use aehost_common::Fault;
 use aehost_engine::Variant;
-use aehost_meter::hardware::{Arithmetic, Bandwidth};
+use aehost_meter::hardware::{Arithmetic, Bandwidth, HardwareProfile};
 use aehost_meter::{PeakMemory, Reading, Summary};
 use serde::Serialize;
 use std::time::Instant;
@@ -93,6 +93,8 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     if plan.prompt_tokens == 0 || plan.output_tokens == 0 || plan.repeat == 0 {
         return Err(Fault::invalid("a bench needs at least 1 prompt token, 1 output token and 1 repeat"));
     }
+    // Before anything is loaded: the memory that a probe takes must not add to the model's.
+    let hardware = HardwareProfile::probe();
     let (mut load, mut ttft, mut tpot, mut peak) = (vec![], vec![], vec![], vec![]);
     for repeat in 0..=plan.repeat {
         let start = Instant::now();
@@ -139,8 +141,7 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     let threads = variant.policy().threads.unwrap_or(workbench.rig.setup.threads);
     let decode_median = decode.as_ref().map(|decode| decode.median);
     Ok(BenchResult {
-        roofline: workbench
-            .hardware
+        roofline: hardware
             .bandwidth
             .value()
             .and_then(|bandwidth| Roofline::of(variant, plan, (threads, bandwidth), prefill.median, decode_median)),

@@ -29,7 +29,6 @@ pub struct Workbench {
     calibration: Option<Arc<Calibration>>,
     pub(crate) text: Vec<u32>,
     facts: Settings,
-    pub(crate) hardware: HardwareProfile,
     /// Variants by the configuration that made them; descriptions of weights, not numbers.
     variants: HashMap<String, Variant>,
     /// Where trials are kept for other processes, or why they cannot be.
@@ -77,11 +76,10 @@ impl Workbench {
         family.build(&found.checkpoint, &mut base)?;
         base.check()?;
         let rig = Rig::new(setup, found)?;
-        let hardware = HardwareProfile::probe();
         let mut facts: Settings =
             base.graph().facts().map(|f| Setting::new(format!("model.{}", f.name), f.value.clone())).collect();
         facts.0.extend(scenario_facts(&setup.scenario));
-        for fact in hardware.facts() {
+        for fact in HardwareProfile::read().facts() {
             if !VOLATILE.iter().any(|word| fact.name.contains(word)) {
                 let value = match fact.value {
                     aehost_meter::hardware::FactValue::Number(n) => Value::Real(n),
@@ -100,7 +98,7 @@ impl Workbench {
         let calibration = (!text.is_empty())
             .then(|| Arc::new(Calibration::new(text.clone(), base.clone(), rig.device.clone(), setup.threads)));
         let shelf = Err("it was given no folder for them".to_owned());
-        Ok(Self { rig, base, calibration, text, facts, hardware, variants: HashMap::new(), shelf })
+        Ok(Self { rig, base, calibration, text, facts, variants: HashMap::new(), shelf })
     }
 
     /// Keeps what it prepares in a folder from now on.
@@ -143,7 +141,7 @@ impl Workbench {
             model_digest: self.rig.checkpoint.digest().map_err(|e| Fault::invalid(e.to_string()))?,
             reference: self.reference(),
             model_facts: self.base.graph().facts().cloned().collect(),
-            hardware: serde_json::to_value(&self.hardware).expect("a hardware profile has a JSON form"),
+            hardware: serde_json::to_value(HardwareProfile::probe()).expect("a hardware profile has a JSON form"),
             hardware_facts: self.facts.iter().filter(|f| f.name.starts_with("hardware.")).cloned().collect(),
             space,
             not_applicable,

@@ -241,6 +241,7 @@ fn gather(bits: u32, packed: &[u8], lane: usize, codes: &mut [u8; BLOCK]) {
 }
 
 /// 16 bytes as 32 codes: the low nibbles first.
+#[inline(always)]
 fn nibbles(bytes: &[u8], codes: &mut [u8; BLOCK]) {
     for (i, byte) in bytes.iter().enumerate() {
         codes[i] = byte & 15;
@@ -248,6 +249,7 @@ fn nibbles(bytes: &[u8], codes: &mut [u8; BLOCK]) {
     }
 }
 
+#[inline(always)]
 fn fifth_bits(bytes: &[u8], codes: &mut [u8; BLOCK]) {
     for (i, code) in codes.iter_mut().enumerate() {
         *code |= (bytes[i / 8] >> (i % 8) & 1) << 4;
@@ -255,6 +257,7 @@ fn fifth_bits(bytes: &[u8], codes: &mut [u8; BLOCK]) {
 }
 
 /// Scale and minimum of a record of Q4_K and Q5_K, from the 12 bytes that hold all sixteen (ggml's `get_scale_min_k4`).
+#[inline(always)]
 fn six_bit_scales(packed: &[u8], record: usize) -> [u8; 2] {
     if record < 4 {
         return [packed[record] & 63, packed[record + 4] & 63];

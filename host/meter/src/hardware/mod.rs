@@ -78,13 +78,23 @@ pub enum FactValue {
 impl HardwareProfile {
     /// Looks at the machine, and probes its memory bandwidth: some 200 ms, in which nothing else should run.
     pub fn probe() -> Self {
+        let mut profile = Self::read();
+        let cores = profile.cpu.logical_cores.value().copied().unwrap_or(1);
+        let available = profile.memory.available_bytes.value().copied();
+        profile.bandwidth = bandwidth::probe(cores as usize, profile.cpu.caches.last_level_bytes(), available);
+        profile
+    }
+
+    /// Looks at the machine, without probing anything.
+    pub fn read() -> Self {
         let root = Path::new("/");
-        let cpu = Cpu::read(root);
-        let memory = Memory::read(root);
-        let cores = cpu.logical_cores.value().copied().unwrap_or(1);
-        let available = memory.available_bytes.value().copied();
-        let bandwidth = bandwidth::probe(cores as usize, cpu.caches.last_level_bytes(), available);
-        Self { cpu, memory, bandwidth, gpus: gpu::list(), system: System::read(root) }
+        Self {
+            cpu: Cpu::read(root),
+            memory: Memory::read(root),
+            bandwidth: Reading::unavailable("it was not probed"),
+            gpus: gpu::list(),
+            system: System::read(root),
+        }
     }
 
     /// What is known of the machine, flat; what is not known is left out.
