@@ -41,7 +41,7 @@ def aehost(program, model, threads, items):
                "--evaluator", f"multiple-choice:{items}.jsonl", "--items", items.rsplit("/", 1)[1], "--json"]
     seconds, output = timed(command)
     metrics = json.loads(output[output.index("{"):])["metrics"]
-    return seconds, next(iter(metrics.values()))["value"]
+    return seconds, next(metric["value"] for name, metric in metrics.items() if name.endswith("acc_norm"))
 
 
 def llama_cpp(program, model, threads, items):
