@@ -124,7 +124,14 @@ fn a_study_is_run_and_its_results_are_used_by_every_command() {
         assert_eq!(accuracy["value"], measured["multiple-choice.acc_norm"]["value"], "the same 8 items were drawn");
 
         let words = ["bench", "--prompt-tokens", "16", "--output-tokens", "4", "--repeat", "2"];
-        let bench = bed.json(&[&words[..], &subject].concat());
+        let mut bench = bed.json(&[&words[..], &subject].concat());
+        let roofline = bench.as_object_mut().unwrap().remove("roofline").unwrap();
+        // Without AVX2 there is none.
+        if !roofline.is_null() {
+            for share in ["decode_share", "prefill_share"] {
+                assert!(roofline[share].as_f64().is_some_and(|share| (0.0..10.0).contains(&share)), "{roofline}");
+            }
+        }
         assert_eq!(
             fields(&bench),
             [
