@@ -155,10 +155,10 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
             let out = unsafe { out.add(head * value_dim) };
             #[cfg(target_arch = "x86_64")]
             if few {
-                let k = cache.key_lines(kv, dim).from_row(seen.start);
+                let k = cache.key_lines(kv, dim).skip_rows(seen.start);
                 few::scores(q, task.stride, dim, k, keys, scores);
                 shares(spec, queries, &task, seen.start, scores);
-                let v = cache.value_lines(kv, value_dim).from_row(seen.start);
+                let v = cache.value_lines(kv, value_dim).skip_rows(seen.start);
                 // SAFETY: as above.
                 unsafe { few::mix(scores, v, keys, value_dim, out, task.out_stride) };
                 continue;

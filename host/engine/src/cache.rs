@@ -147,8 +147,8 @@ pub(crate) enum Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The same, but for the rows before.
-    pub fn from_row(self, row: usize) -> Self {
+    /// The same without the first rows.
+    pub fn skip_rows(self, row: usize) -> Self {
         match self {
             Lines::F32(v, stride) => Lines::F32(&v[row * stride..], stride),
             Lines::F16(v, stride) => Lines::F16(&v[row * stride..], stride),

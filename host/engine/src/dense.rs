@@ -78,6 +78,7 @@ impl Dense {
     }
 
     /// One row as float32.
+    #[allow(clippy::useless_conversion, reason = "one of the three types is float32 already")]
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let first = row / LANES * LANES * self.columns + row % LANES;
         with_numbers!(&self.numbers, |numbers| {

@@ -184,7 +184,8 @@ impl<'a> Pass<'a> {
         let grouped = self.grouped(by);
         let (each, chunk) = units(&weights[0], self.rows(out).div_ceil(weights.len()), member.size());
         while let Some(units) = member.claim(&self.taken[index], each * weights.len(), chunk) {
-            for group in units.start / each..units.end.div_ceil(each) {
+            let groups = units.start / each..units.end.div_ceil(each);
+            for (group, weight) in groups.clone().zip(&weights[groups]) {
                 let rows = grouped.rows(group);
                 let mine =
                     units.start.max(group * each) - group * each..units.end.min((group + 1) * each) - group * each;
@@ -192,7 +193,7 @@ impl<'a> Pass<'a> {
                     // SAFETY: these columns of the group's rows are this member's.
                     unsafe {
                         let y = self.buffers[out.buffer].0.add(rows.start * out.width);
-                        self.multiply(&weights[group], mine, input, rows, y);
+                        self.multiply(weight, mine, input, rows, y);
                     }
                 }
             }
