@@ -218,11 +218,15 @@ fn what_is_missing_or_not_supported_is_named() {
     );
     assert_eq!(
         failure(&gguf().with("llama.expert_count", 8i64)),
-        unsupported("llama.expert_count is 8: models with experts are not supported")
+        invalid("the checkpoint's metadata lacks `llama.expert_used_count` (an integer)")
     );
     assert_eq!(
         failure(&hugging_face().with("rope_scaling.rope_type", "longrope")),
-        unsupported("rope_scaling.rope_type is `longrope`; supported: default, linear, llama3, yarn")
+        invalid("config.json lacks `rope_scaling.short_factor`")
+    );
+    assert_eq!(
+        failure(&hugging_face().with("rope_scaling.rope_type", "dynamic")),
+        unsupported("rope_scaling.rope_type is `dynamic`; supported: default, linear, llama3, yarn, longrope")
     );
     assert_eq!(
         failure(&hugging_face().with("hidden_act", "gelu")),
