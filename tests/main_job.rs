@@ -129,7 +129,7 @@ fn a_study_is_run_and_its_results_are_used_by_every_command() {
         // Without AVX2 there is none.
         if !roofline.is_null() {
             for share in ["decode_share", "prefill_share"] {
-                assert!(roofline[share].as_f64().is_some_and(|share| (0.0..10.0).contains(&share)), "{roofline}");
+                assert!(roofline[share].as_f64().is_some_and(|share| share > 0.0 && share < 2.0), "{roofline}");
             }
         }
         assert_eq!(

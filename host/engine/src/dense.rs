@@ -99,7 +99,7 @@ impl Dense {
         #[cfg(target_arch = "x86_64")]
         with_numbers!(&self.numbers, |numbers| {
             // SAFETY: the features were detected, activations and tiles were measured, the rest is the caller's promise.
-            unsafe { avx2::linear(numbers, self.rows, self.columns, tiles, x, y) }
+            unsafe { avx2::linear(numbers, self.shape(), tiles, x, (y, self.rows)) }
         });
         #[cfg(not(target_arch = "x86_64"))]
         let _ = y;
@@ -115,6 +115,45 @@ impl Dense {
             // SAFETY: y was measured, and each task has columns of its own.
             unsafe { self.linear_tiles(i * task..((i + 1) * task).min(self.tiles()), x, out.get()) };
         });
+    }
+}
+
+/// A few rows of another representation, decoded to be multiplied at once: no more than [`LANES`].
+pub(crate) struct Panel<'a> {
+    /// `[columns, LANES]`.
+    numbers: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+}
+
+impl<'a> Panel<'a> {
+    /// A panel in some room of at least [`LANES`] x `columns` numbers.
+    pub fn new(room: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        assert!(rows <= LANES, "a panel is one tile");
+        let numbers = &mut room[..LANES * columns];
+        numbers.fill(0.0);
+        Self { numbers, rows, columns }
+    }
+
+    /// Sets one of its rows.
+    pub fn set(&mut self, row: usize, values: &[f32]) {
+        self.numbers[row..].iter_mut().step_by(LANES).zip(values).for_each(|(to, value)| *to = *value);
+    }
+
+    /// The panel's columns of y = x W', with x `[m, columns]`; y has a row of `row` numbers for each token. Panics where
+    /// [`crate::packed::available`] says no.
+    ///
+    /// # Safety
+    /// `y` must have those rows from the panel's first column on, and nothing else may use its columns meanwhile.
+    pub unsafe fn linear(&self, x: &[f32], y: *mut f32, row: usize) {
+        assert!(crate::packed::available(), "matrices of rows side by side do not run here");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the features were detected, and the rest is the caller's promise.
+        unsafe {
+            avx2::linear(self.numbers, (self.rows, self.columns), 0..1, x, (y, row));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (x, y, row);
     }
 }
 
@@ -166,40 +205,39 @@ mod avx2 {
         }
     }
 
-    /// The tiles' columns of y = x W'.
+    /// The tiles' columns of y = x W', where y has a row of `row` numbers for each token.
     ///
     /// # Safety
-    /// The machine must have AVX2, FMA and F16C; the tiles must be there; `y` must be `[tokens, rows]`, and nothing else may
-    /// use the tiles' columns of it meanwhile.
+    /// The machine must have AVX2, FMA and F16C; the tiles must be there; `y` must have those rows, and nothing else may use
+    /// the tiles' columns of it meanwhile.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn linear<T: Number>(
         numbers: &[T],
-        rows: usize,
-        columns: usize,
+        (rows, columns): (usize, usize),
         tiles: Range<usize>,
         x: &[f32],
-        y: *mut f32,
+        (y, row): (*mut f32, usize),
     ) {
         let tokens = x.len() / columns.max(1);
         for block in (0..tokens).step_by(BLOCK) {
             let end = tokens.min(block + BLOCK);
-            for tile in tiles.clone() {
-                let weights = numbers[tile * LANES * columns..(tile + 1) * LANES * columns].as_ptr();
-                let lanes = LANES.min(rows - tile * LANES);
+            for number in tiles.clone() {
+                let weights = numbers[number * LANES * columns..(number + 1) * LANES * columns].as_ptr();
+                let lanes = LANES.min(rows - number * LANES);
                 let mut m = block;
                 while m < end {
                     let count = TOKENS.min(end - m);
                     // SAFETY: the caller's promise; the tokens are there.
                     unsafe {
                         let x = x.as_ptr().add(m * columns);
-                        let out = Output { at: y.add(m * rows + tile * LANES), row: rows, lanes };
+                        let out = Output { at: y.add(m * row + number * LANES), row, lanes };
                         match count {
-                            1 => few::<T, 1>(weights, columns, x, out),
-                            2 => few::<T, 2>(weights, columns, x, out),
-                            3 => many::<T, 3>(weights, columns, x, out),
-                            4 => many::<T, 4>(weights, columns, x, out),
-                            5 => many::<T, 5>(weights, columns, x, out),
-                            _ => many::<T, TOKENS>(weights, columns, x, out),
+                            1 => tile::<T, 1, 3>(weights, columns, x, out),
+                            2 => tile::<T, 2, 3>(weights, columns, x, out),
+                            3 => tile::<T, 3, 1>(weights, columns, x, out),
+                            4 => tile::<T, 4, 1>(weights, columns, x, out),
+                            5 => tile::<T, 5, 1>(weights, columns, x, out),
+                            _ => tile::<T, TOKENS, 1>(weights, columns, x, out),
                         }
                     }
                     m += count;
@@ -236,32 +274,18 @@ mod avx2 {
         }
     }
 
-    /// Enough tokens to keep the multipliers busy.
+    /// The products of a tile with `M` tokens. With few tokens, several columns have sums of their own, so that no product
+    /// waits for the one before; with more, one set of sums keeps the multipliers busy.
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn many<T: Number, const M: usize>(weights: *const T, columns: usize, x: *const f32, out: Output) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; M];
-        // SAFETY: a tile has `columns` times sixteen numbers, and each token `columns` activations.
-        unsafe {
-            for column in 0..columns {
-                let low = T::eight(weights.add(column * LANES));
-                let high = T::eight(weights.add(column * LANES + HALF));
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_broadcast_ss(&*x.add(m * columns + column));
-                    sums[0] = _mm256_fmadd_ps(low, x, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(high, x, sums[1]);
-                }
-            }
-            store(out, sums);
-        }
-    }
-
-    /// Few tokens: three columns have sums of their own, so that no product waits for the one before.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn few<T: Number, const M: usize>(weights: *const T, columns: usize, x: *const f32, out: Output) {
-        const APART: usize = 3;
+    unsafe fn tile<T: Number, const M: usize, const APART: usize>(
+        weights: *const T,
+        columns: usize,
+        x: *const f32,
+        out: Output,
+    ) {
         let mut sums = [[[_mm256_setzero_ps(); 2]; M]; APART];
         let whole = columns / APART * APART;
-        // SAFETY: as in `many`.
+        // SAFETY: a tile has `columns` times sixteen numbers, and each token `columns` activations.
         unsafe {
             let add = |column: usize, sums: &mut [[__m256; 2]; M]| {
                 let low = T::eight(weights.add(column * LANES));
@@ -280,8 +304,8 @@ mod avx2 {
             for column in whole..columns {
                 add(column, &mut sums[0]);
             }
-            let [mut total, rest @ ..] = sums;
-            for sums in rest {
+            let mut total = sums[0];
+            for sums in &sums[1..] {
                 for (total, sums) in total.iter_mut().zip(sums) {
                     total[0] = _mm256_add_ps(total[0], sums[0]);
                     total[1] = _mm256_add_ps(total[1], sums[1]);

@@ -197,29 +197,44 @@ fn gelu_tanh_one(x: f32) -> f32 {
     x * sigmoid_one(2.0 * ROOT * (x + 0.044_715 * x * x * x))
 }
 
-#[inline(always)]
-fn map_body(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
-    out.iter_mut().zip(x).for_each(|(o, x)| *o = f(*x));
+/// Functions of single numbers on slices.
+macro_rules! elementwise {
+    ($($(#[$doc:meta])* $name:ident, $avx2:ident, $body:ident = $one:expr;)*) => {$(
+        #[inline(always)]
+        fn $body(x: &[f32], out: &mut [f32]) {
+            out.iter_mut().zip(x).for_each(|(o, x)| *o = $one(*x));
+        }
+        multiversion!($(#[$doc])* $name, $avx2, $body(x: &[f32], out: &mut [f32]));
+    )*};
 }
 
-#[inline(always)]
-fn sigmoid_body(x: &[f32], out: &mut [f32]) {
-    map_body(x, out, sigmoid_one);
+elementwise! {
+    /// 1 / (1 + exp(-x)).
+    sigmoid, sigmoid_avx2, sigmoid_body = sigmoid_one;
+    /// The hyperbolic tangent.
+    tanh, tanh_avx2, tanh_body = tanh_one;
+    /// x * sigmoid(x).
+    silu, silu_avx2, silu_body = silu_one;
+    /// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
+    gelu_tanh, gelu_tanh_avx2, gelu_tanh_body = gelu_tanh_one;
 }
 
-#[inline(always)]
-fn tanh_body(x: &[f32], out: &mut [f32]) {
-    map_body(x, out, tanh_one);
+/// The same, times another number.
+macro_rules! gated {
+    ($($(#[$doc:meta])* $name:ident, $avx2:ident, $body:ident = $one:expr;)*) => {$(
+        #[inline(always)]
+        fn $body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            out.iter_mut().zip(gate).zip(up).for_each(|((o, g), u)| *o = $one(*g) * u);
+        }
+        multiversion!($(#[$doc])* $name, $avx2, $body(gate: &[f32], up: &[f32], out: &mut [f32]));
+    )*};
 }
 
-#[inline(always)]
-fn gelu_tanh_body(x: &[f32], out: &mut [f32]) {
-    map_body(x, out, gelu_tanh_one);
-}
-
-#[inline(always)]
-fn silu_body(x: &[f32], out: &mut [f32]) {
-    map_body(x, out, silu_one);
+gated! {
+    /// silu(gate) * up.
+    mul_silu, mul_silu_avx2, mul_silu_body = silu_one;
+    /// gelu(gate) * up, by tanh.
+    mul_gelu_tanh, mul_gelu_tanh_avx2, mul_gelu_tanh_body = gelu_tanh_one;
 }
 
 #[inline(always)]
@@ -228,55 +243,8 @@ fn cap_body(scores: &mut [f32], cap: f32) {
 }
 
 multiversion!(
-    /// 1 / (1 + exp(-x)).
-    sigmoid, sigmoid_avx2, sigmoid_body(x: &[f32], out: &mut [f32])
-);
-
-multiversion!(
-    /// The hyperbolic tangent.
-    tanh, tanh_avx2, tanh_body(x: &[f32], out: &mut [f32])
-);
-
-multiversion!(
-    /// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
-    gelu_tanh, gelu_tanh_avx2, gelu_tanh_body(x: &[f32], out: &mut [f32])
-);
-
-multiversion!(
     /// tanh(score / cap) * cap, in place.
     cap, cap_avx2, cap_body(scores: &mut [f32], cap: f32)
-);
-
-multiversion!(
-    /// x * sigmoid(x).
-    silu, silu_avx2, silu_body(x: &[f32], out: &mut [f32])
-);
-
-#[inline(always)]
-fn gated_body(gate: &[f32], up: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
-    for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-        *o = f(*g) * u;
-    }
-}
-
-#[inline(always)]
-fn mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    gated_body(gate, up, out, silu_one);
-}
-
-#[inline(always)]
-fn mul_gelu_tanh_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    gated_body(gate, up, out, gelu_tanh_one);
-}
-
-multiversion!(
-    /// silu(gate) * up.
-    mul_silu, mul_silu_avx2, mul_silu_body(gate: &[f32], up: &[f32], out: &mut [f32])
-);
-
-multiversion!(
-    /// gelu(gate) * up, by tanh.
-    mul_gelu_tanh, mul_gelu_tanh_avx2, mul_gelu_tanh_body(gate: &[f32], up: &[f32], out: &mut [f32])
 );
 
 #[inline(always)]

@@ -2,8 +2,10 @@
 //! side by side.
 //!
 //! One mechanism serves all formats: few rows of activations take a dot product per weight row straight on the blocks;
-//! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel.
+//! many take panels of rows, decoded to float32 in a scratch that stays in cache, and one matrix product a panel: that of
+//! plain numbers side by side where it runs.
 
+use crate::dense::{self, Panel};
 use crate::{EngineError, kernels};
 use aehost_formats::Encoding;
 use candle_core::quantized::GgmlType;
@@ -326,6 +328,22 @@ impl Stored {
                 let out = unsafe { std::slice::from_raw_parts_mut(y.add(i * n + rows.start), rows.len()) };
                 self.blocks.dots(rows.start, x, out);
             }
+            return;
+        }
+        if crate::packed::available() {
+            with_scratch((dense::LANES + 1) * k, |scratch| {
+                let (row, room) = scratch.split_at_mut(k);
+                for first in rows.clone().step_by(dense::LANES) {
+                    let count = dense::LANES.min(rows.end - first);
+                    let mut panel = Panel::new(room, count, k);
+                    for i in 0..count {
+                        self.blocks.dequantize(first + i, row);
+                        panel.set(i, row);
+                    }
+                    // SAFETY: the panel's columns of all m rows are the caller's.
+                    unsafe { panel.linear(x, y.add(first), n) };
+                }
+            });
             return;
         }
         let panel = panel_rows(k);

@@ -89,9 +89,7 @@ fn latent(metadata: &Metadata<'_>, config: &mut Config) -> Result<Latent, Error>
     };
     // What the cache keeps, and thus what facts tell of.
     config.head_dim = rotated;
-    let mut rope = rope(metadata, config, "interleaved", None)?;
-    rope.retain(|attribute| attribute.name != "pairing");
-    rope.push(setting("pairing", "interleaved"));
+    let rope = rope(metadata, config, ["interleaved", "interleaved"], None)?;
     (config.kv_heads, config.head_dim) = (1, rank + rotated);
     Ok(Latent {
         heads: config.heads,

@@ -18,7 +18,7 @@ impl Family for Gemma {
         let config = Config::read(&metadata)?;
         metadata.check_activation("hidden_activation", &["gelu_pytorch_tanh"])?;
         let third = config.architecture != "gemma2";
-        let mut global = config.attention(rope(&metadata, &config, "half", Some("full_attention"))?);
+        let mut global = config.attention(rope(&metadata, &config, ["half", "half"], Some("full_attention"))?);
         global.normed = third;
         global.softcap = metadata.optional_real("attn_logit_softcapping", "attn_logit_softcapping")?;
         // GGUF does not say; the largest models scale by the width of a head's share of the hidden state.

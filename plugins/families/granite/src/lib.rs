@@ -15,7 +15,7 @@ impl Family for Granite {
         let metadata = Metadata::new(checkpoint)?;
         let config = Config::read(&metadata)?;
         metadata.check_activation("hidden_act", &["silu"])?;
-        let mut attention = config.attention(rope(&metadata, &config, "interleaved", None)?);
+        let mut attention = config.attention(rope(&metadata, &config, ["interleaved", "half"], None)?);
         attention.scale = metadata.real("attention.scale", "attention_multiplier")?;
         let embedding = metadata.real("embedding_scale", "embedding_multiplier")?;
         let residual = metadata.real("residual_scale", "residual_multiplier")?;

@@ -19,7 +19,7 @@ impl Family for Llama {
         let experts = Experts::read(&metadata)?;
         // Only Mistral's configurations have a window.
         let windows = metadata.windows(config.layers, |_| !metadata.is_gguf())?;
-        let mut attention = config.attention(rope(&metadata, &config, "interleaved", None)?);
+        let mut attention = config.attention(rope(&metadata, &config, ["interleaved", "half"], None)?);
         if let Some(scale) = metadata.optional_real("attention.scale", "")?.filter(|scale| *scale != 0.0) {
             attention.scale = scale;
         }

@@ -14,7 +14,7 @@ impl Family for Olmo2 {
         let metadata = Metadata::new(checkpoint)?;
         let config = Config::read(&metadata)?;
         metadata.check_activation("hidden_act", &["silu"])?;
-        let mut attention = config.attention(rope(&metadata, &config, "half", None)?);
+        let mut attention = config.attention(rope(&metadata, &config, ["half", "half"], None)?);
         attention.normed = true;
         b.name("attention.post-norm", "post_attention_norm", "post_attention_layernorm");
         b.name("feed-forward.post-norm", "post_ffw_norm", "post_feedforward_layernorm");

@@ -16,7 +16,7 @@ impl Family for Phi3 {
         let metadata = Metadata::new(checkpoint)?;
         let mut config = Config::read(&metadata)?;
         metadata.check_activation("hidden_act", &["silu"])?;
-        let attention = config.attention(rope(&metadata, &config, "half", None)?);
+        let attention = config.attention(rope(&metadata, &config, ["half", "half"], None)?);
         let original =
             metadata.optional_integer("rope.scaling.original_context_length", "original_max_position_embeddings")?;
         config.context = original.unwrap_or(config.context).min(config.context);

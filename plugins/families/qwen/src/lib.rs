@@ -17,7 +17,7 @@ impl Family for Qwen {
         let metadata = Metadata::new(checkpoint)?;
         let config = Config::read(&metadata)?;
         metadata.check_activation("hidden_act", &["silu"])?;
-        let mut attention = config.attention(rope(&metadata, &config, "half", None)?);
+        let mut attention = config.attention(rope(&metadata, &config, ["half", "half"], None)?);
         let third = config.architecture.starts_with("qwen3");
         attention.normed = third;
         // GGUF does not tell of the window.

@@ -14,7 +14,7 @@ impl Family for Starcoder2 {
         let metadata = Metadata::new(checkpoint)?;
         let config = Config::read(&metadata)?;
         metadata.check_activation("hidden_act", &["gelu_pytorch_tanh"])?;
-        let mut attention = config.attention(rope(&metadata, &config, "half", None)?);
+        let mut attention = config.attention(rope(&metadata, &config, ["half", "half"], None)?);
         attention.window = metadata.optional_integer("attention.sliding_window", "sliding_window")?.unwrap_or(0);
         b.name("feed-forward.up", "ffn_up", "mlp.c_fc");
         b.name("feed-forward.down", "ffn_down", "mlp.c_proj");

@@ -227,27 +227,28 @@ impl Experts {
     }
 }
 
-/// The attributes of the rope op. `pairing` is that of GGUF's files: `interleaved` where the converter permutes the rows
-/// of queries and keys, as it does for llama, else `half`, which Hugging Face's always have. `layers` names the kind of
-/// layers where config.json has a rope for each kind (`full_attention`).
+/// The attributes of the rope op. `pairing` is that of GGUF's files and of Hugging Face's: GGUF has `interleaved` where the
+/// converter permutes the rows of queries and keys, as it does for llama. `layers` names the kind of layers where
+/// config.json has a rope for each kind (`full_attention`).
 /// Errors: invalid-input, naming the key that is missing; unsupported, naming the scaling.
 pub fn rope(
     metadata: &Metadata<'_>,
     config: &Config,
-    pairing: &str,
+    pairing: [&str; 2],
     layers: Option<&str>,
 ) -> Result<Vec<Setting>, Error> {
-    let mut rope = vec![setting("head-dim", config.head_dim)];
+    let pairing = pairing[usize::from(!metadata.is_gguf())];
+    let mut rope = vec![setting("head-dim", config.head_dim), setting("pairing", pairing)];
     match metadata.is_gguf() {
-        true => gguf_rope(metadata, pairing, &mut rope)?,
+        true => gguf_rope(metadata, &mut rope)?,
         false => hugging_face_rope(metadata, config, layers, &mut rope)?,
     }
     Ok(rope)
 }
 
-fn gguf_rope(metadata: &Metadata<'_>, pairing: &str, rope: &mut Vec<Setting>) -> Result<(), Error> {
+fn gguf_rope(metadata: &Metadata<'_>, rope: &mut Vec<Setting>) -> Result<(), Error> {
     let base = metadata.optional_real("rope.freq_base", "")?.unwrap_or(10_000.0);
-    rope.extend([setting("base", base), setting("pairing", pairing)]);
+    rope.push(setting("base", base));
     if let Some(dims) = metadata.optional_integer("rope.dimension_count", "")? {
         rope.push(setting("dims", dims));
     }
@@ -320,7 +321,6 @@ fn hugging_face_rope(
         None => real(name),
     };
     rope.push(setting("base", either("rope_theta")?.unwrap_or(10_000.0)));
-    rope.push(setting("pairing", "half"));
     if let Some(share) = either("partial_rotary_factor")?.filter(|share| *share != 1.0) {
         rope.push(setting("dims", (config.head_dim as f64 * share) as i64));
     }
