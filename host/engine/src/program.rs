@@ -8,19 +8,19 @@ use crate::rope::Rope;
 use crate::routing::{Grouping, RouteSpec};
 use crate::{EngineError, Variant};
 use aehost_graph::{Graph, Node, NodeId, ValueId, ValueType, op_info};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What a step does.
-pub(crate) enum Op {
+/// What a step does; `V` is how an executor keeps vectors of weights.
+pub(crate) enum Op<V> {
     Embedding {
         weight: Only,
         scale: Option<f64>,
     },
     Linear {
         weight: Only,
-        bias: Option<Tensor>,
+        bias: Option<V>,
     },
     /// Chooses experts by a router's logits.
     Route {
@@ -39,12 +39,12 @@ pub(crate) enum Op {
     /// Columns of two values in turn, of each as many equal stretches as said.
     Concat(usize),
     RmsNorm {
-        weight: Tensor,
+        weight: V,
         epsilon: f64,
     },
     LayerNorm {
-        weight: Tensor,
-        bias: Option<Tensor>,
+        weight: V,
+        bias: Option<V>,
         epsilon: f64,
     },
     Rope(usize),
@@ -65,7 +65,7 @@ pub(crate) enum Op {
     Relu,
     Scale(f64),
     Softmax,
-    Parameter(Tensor),
+    Parameter(V),
     /// Keeps the rows whose logits are wanted; the engine's own, before the token-wise end of the graph.
     SelectRows,
 }
@@ -75,6 +75,44 @@ pub(crate) enum Op {
 pub(crate) enum Gate {
     Silu,
     GeluTanh,
+}
+
+impl Op<Tensor> {
+    /// The same with its vectors in the CPU's memory.
+    pub fn on_cpu(self) -> Result<Op<Vec<f32>>, EngineError> {
+        let numbers = |tensor: Tensor| -> Result<Vec<f32>, EngineError> {
+            Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        };
+        Ok(match self {
+            Op::Embedding { weight, scale } => Op::Embedding { weight, scale },
+            Op::Linear { weight, bias } => Op::Linear { weight, bias: bias.map(numbers).transpose()? },
+            Op::Route { spec, routing } => Op::Route { spec, routing },
+            Op::Take(by) => Op::Take(by),
+            Op::GroupedLinear { weights, by } => Op::GroupedLinear { weights, by },
+            Op::Give(by) => Op::Give(by),
+            Op::Concat(groups) => Op::Concat(groups),
+            Op::RmsNorm { weight, epsilon } => Op::RmsNorm { weight: numbers(weight)?, epsilon },
+            Op::LayerNorm { weight, bias, epsilon } => {
+                Op::LayerNorm { weight: numbers(weight)?, bias: bias.map(numbers).transpose()?, epsilon }
+            }
+            Op::Rope(rope) => Op::Rope(rope),
+            Op::Cache(cache) => Op::Cache(cache),
+            Op::Attention { spec, cache } => Op::Attention { spec, cache },
+            Op::Add => Op::Add,
+            Op::Mul => Op::Mul,
+            Op::Silu => Op::Silu,
+            Op::GeluTanh => Op::GeluTanh,
+            Op::Gelu => Op::Gelu,
+            Op::Gated(gate) => Op::Gated(gate),
+            Op::Tanh => Op::Tanh,
+            Op::Sigmoid => Op::Sigmoid,
+            Op::Relu => Op::Relu,
+            Op::Scale(factor) => Op::Scale(factor),
+            Op::Softmax => Op::Softmax,
+            Op::Parameter(weight) => Op::Parameter(numbers(weight)?),
+            Op::SelectRows => Op::SelectRows,
+        })
+    }
 }
 
 /// The matrix of a weight that is no stack.
@@ -92,7 +130,7 @@ impl std::ops::Deref for Only {
 pub(crate) struct Step {
     /// The node's name.
     pub name: String,
-    pub op: Op,
+    pub op: Op<Tensor>,
     pub inputs: Vec<usize>,
     pub outputs: Vec<usize>,
     /// Slots that nothing needs after this step.
@@ -303,7 +341,7 @@ impl Builder<'_> {
         let [gate, up, down] = ["gate", "up", "down"].map(|slot| self.matrices(node, slot));
         let (gate, up, down) = (gate?, up?, down?);
         let inner = gate[0].shape().0;
-        let mut push = |part: &str, op: Op, inputs: Vec<usize>, outputs: Vec<usize>| {
+        let mut push = |part: &str, op: Op<Tensor>, inputs: Vec<usize>, outputs: Vec<usize>| {
             steps.push(Step { name: format!("{}.{part}", spec.name), op, inputs, outputs, release: vec![] });
         };
         push("route", Op::Route { spec: route, routing: self.routings }, vec![inputs[1]], vec![]);
@@ -353,7 +391,7 @@ impl Builder<'_> {
         number
     }
 
-    fn op(&mut self, node: &Node) -> Result<Op, EngineError> {
+    fn op(&mut self, node: &Node) -> Result<Op<Tensor>, EngineError> {
         let spec = &node.spec;
         let width = |i: usize| self.variant.graph().value_type(spec.inputs[i]).map_or(0, |t| t.width());
         let integer = |name: &str| spec.integer(name).unwrap_or(0) as usize;

@@ -3,77 +3,21 @@
 //! where it reads what they write or writes what they read.
 
 use crate::EngineError;
-use crate::attention::AttentionSpec;
 use crate::matrix::Matrix;
 use crate::packed::Rounding;
-use crate::program::{Gate, Only, Op, Program, RowSpace, Slot, Step};
+use crate::program::{Gate, Op, Program, RowSpace, Slot, Step};
 use crate::rope::Rope;
-use crate::routing::{Grouping, RouteSpec};
+use crate::routing::Grouping;
 use aehost_graph::ValueId;
-use candle_core::{Device, Tensor};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-/// What a step of the plan does; numbers are buffers.
+/// What a step of the plan does.
 pub(super) enum Work {
-    Embed {
-        weight: Only,
-        scale: Option<f32>,
-    },
     /// Rounds activations for the packed matrices that follow.
     Round(Rounding),
-    /// A product; with a packed matrix, of what was rounded last.
-    Linear {
-        weight: Only,
-        bias: Option<Vec<f32>>,
-    },
-    Route {
-        spec: RouteSpec,
-        routing: usize,
-    },
-    Take(Grouping),
-    /// A product of rows with the matrix of their group; of what was rounded last where they are packed.
-    GroupedLinear {
-        weights: Arc<Vec<Matrix>>,
-        by: Grouping,
-    },
-    Give(Grouping),
-    Concat(usize),
-    RmsNorm {
-        weight: Vec<f32>,
-        epsilon: f32,
-    },
-    LayerNorm {
-        weight: Vec<f32>,
-        bias: Option<Vec<f32>>,
-        epsilon: f32,
-    },
-    Rope(usize),
-    /// Keys and values go to a cache, from where attention reads them.
-    Cache(usize),
-    Attention {
-        spec: AttentionSpec,
-        cache: usize,
-    },
-    Map(Map),
-    Add,
-    Mul,
-    /// activation(a) * b.
-    Gated(Gate),
-    Scale(f32),
-    Softmax,
-    Select,
-}
-
-/// A function of one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Map {
-    Silu,
-    Gelu,
-    GeluTanh,
-    Tanh,
-    Sigmoid,
-    Relu,
+    /// As in the program. A product with packed matrices is one of what was rounded last; a cache takes keys and values,
+    /// from where attention reads them.
+    Op(Op<Vec<f32>>),
 }
 
 /// Where a value stands, and how wide it is.
@@ -155,10 +99,9 @@ impl Plan {
                     plan.push(Work::Round(rounding), read.clone(), vec![]);
                 }
             }
-            let constant = match &op {
-                Op::Parameter(tensor) => Some(numbers(tensor)?),
-                _ => None,
-            };
+            let op = op.on_cpu()?;
+            // A weight as a value stands in its buffer from the beginning.
+            let constant = if let Op::Parameter(numbers) = &op { Some(numbers.clone()) } else { None };
             // Attention reads the cache itself: what a cache puts out is never stored.
             let stored = if matches!(op, Op::Cache(_)) { &[][..] } else { &outputs[..] };
             for slot in stored {
@@ -176,8 +119,8 @@ impl Plan {
                 plan.buffers[buffer].width = plan.buffers[buffer].width.max(wanted.width);
                 places[*slot] = Some(Place { buffer, width: wanted.width });
             }
-            if let Some(work) = work(op)? {
-                plan.push(work, read, stored.iter().filter_map(|slot| places[*slot]).collect());
+            if constant.is_none() {
+                plan.push(Work::Op(op), read, stored.iter().filter_map(|slot| places[*slot]).collect());
                 let shows: Vec<(ValueId, Place)> = wanted
                     .iter()
                     .filter(|(_, slot)| stored.contains(slot))
@@ -215,16 +158,16 @@ impl Plan {
             );
             match &step.work {
                 Work::Round(rounding) => writes.push(Resource::Rounded(*rounding)),
-                Work::Linear { weight, .. } => reads.extend(rounding(weight).map(Resource::Rounded)),
-                Work::GroupedLinear { weights, by } => {
+                Work::Op(Op::Linear { weight, .. }) => reads.extend(rounding(weight).map(Resource::Rounded)),
+                Work::Op(Op::GroupedLinear { weights, by }) => {
                     reads.extend(weights.first().and_then(rounding).map(Resource::Rounded));
                     reads.extend(routing(*by));
                 }
-                Work::Route { routing, .. } => writes.push(Resource::Routing(*routing)),
-                Work::Take(by) | Work::Give(by) => reads.extend(routing(*by)),
-                Work::Cache(cache) => writes.push(Resource::Cache(*cache)),
-                Work::Attention { cache, .. } => reads.push(Resource::Cache(*cache)),
-                _ => {}
+                Work::Op(Op::Route { routing, .. }) => writes.push(Resource::Routing(*routing)),
+                Work::Op(Op::Take(by) | Op::Give(by)) => reads.extend(routing(*by)),
+                Work::Op(Op::Cache(cache)) => writes.push(Resource::Cache(*cache)),
+                Work::Op(Op::Attention { cache, .. }) => reads.push(Resource::Cache(*cache)),
+                Work::Op(_) => {}
             }
             let conflict = reads.iter().any(|r| written.contains(r))
                 || writes.iter().any(|r| written.contains(r) || read.contains(r));
@@ -248,44 +191,6 @@ fn rounding(matrix: &Matrix) -> Option<Rounding> {
 
 fn routing(by: Grouping) -> Option<Resource> {
     if let Grouping::Routed(routing) = by { Some(Resource::Routing(routing)) } else { None }
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-/// The work of an op; none for what needs none.
-fn work(op: Op) -> Result<Option<Work>, EngineError> {
-    let optional = |tensor: Option<Tensor>| tensor.as_ref().map(numbers).transpose();
-    Ok(Some(match op {
-        Op::Embedding { weight, scale } => Work::Embed { weight, scale: scale.map(|s| s as f32) },
-        Op::Linear { weight, bias } => Work::Linear { weight, bias: optional(bias)? },
-        Op::Route { spec, routing } => Work::Route { spec, routing },
-        Op::Take(by) => Work::Take(by),
-        Op::GroupedLinear { weights, by } => Work::GroupedLinear { weights, by },
-        Op::Give(by) => Work::Give(by),
-        Op::Concat(groups) => Work::Concat(groups),
-        Op::RmsNorm { weight, epsilon } => Work::RmsNorm { weight: numbers(&weight)?, epsilon: epsilon as f32 },
-        Op::LayerNorm { weight, bias, epsilon } => {
-            Work::LayerNorm { weight: numbers(&weight)?, bias: optional(bias)?, epsilon: epsilon as f32 }
-        }
-        Op::Rope(rope) => Work::Rope(rope),
-        Op::Cache(cache) => Work::Cache(cache),
-        Op::Attention { spec, cache } => Work::Attention { spec, cache },
-        Op::Add => Work::Add,
-        Op::Mul => Work::Mul,
-        Op::Gated(gate) => Work::Gated(gate),
-        Op::Silu => Work::Map(Map::Silu),
-        Op::Gelu => Work::Map(Map::Gelu),
-        Op::GeluTanh => Work::Map(Map::GeluTanh),
-        Op::Tanh => Work::Map(Map::Tanh),
-        Op::Sigmoid => Work::Map(Map::Sigmoid),
-        Op::Relu => Work::Map(Map::Relu),
-        Op::Scale(factor) => Work::Scale(factor as f32),
-        Op::Softmax => Work::Softmax,
-        Op::SelectRows => Work::Select,
-        Op::Parameter(_) => return Ok(None),
-    }))
 }
 
 /// Makes one step of an activation followed by the only product that reads it.

@@ -1,7 +1,7 @@
 //! One pass through a plan, as each member of the team goes through it.
 
 use super::Arena;
-use super::plan::{Map, Place, Plan, PlanStep, Work};
+use super::plan::{Place, Plan, PlanStep, Work};
 use super::team::Member;
 use crate::attention::{self, Block, Queries};
 use crate::batch::{Batch, Sequence};
@@ -9,7 +9,7 @@ use crate::dense;
 use crate::kernels;
 use crate::matrix::Matrix;
 use crate::packed::{self, Rounded, Rounding};
-use crate::program::Gate;
+use crate::program::{Gate, Op};
 use crate::rope::{Angles, Rope};
 use crate::routing::{Grouped, Grouping, Routing};
 use std::ops::Range;
@@ -116,23 +116,26 @@ impl<'a> Pass<'a> {
         if step.wait {
             member.barrier();
         }
-        match &step.work {
-            Work::Linear { weight, bias } => self.linear(step, index, weight, bias.as_deref(), member),
-            Work::GroupedLinear { weights, by } => self.grouped_linear(step, index, weights, *by, member),
-            Work::Round(rounding) => self.round(step, *rounding, member),
-            Work::Route { spec, routing } => {
+        let op = match &step.work {
+            Work::Round(rounding) => return self.round(step, *rounding, member),
+            Work::Op(op) => op,
+        };
+        match op {
+            Op::Linear { weight, bias } => self.linear(step, index, weight, bias.as_deref(), member),
+            Op::GroupedLinear { weights, by } => self.grouped_linear(step, index, weights, *by, member),
+            Op::Route { spec, routing } => {
                 if member.index == 0 {
                     // SAFETY: one member routes, and the plan has all wait before and after.
                     let routing = unsafe { &mut *self.routings.0.add(*routing) };
                     routing.route(spec, self.values(&step.inputs[0]));
                 }
             }
-            Work::Cache(cache) => {
+            Op::Cache(cache) => {
                 if member.index == 0 {
                     self.append(step, *cache);
                 }
             }
-            Work::Attention { spec, cache } => {
+            Op::Attention { spec, cache } => {
                 let (q, out) = (&step.inputs[0], &step.outputs[0]);
                 let tasks = self.blocks.len() * spec.kv_heads;
                 while let Some(tasks) = member.claim(&self.taken[index], tasks, 1) {
@@ -264,7 +267,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Steps that make each row from the same rows of their inputs.
-    fn row_wise(&self, step: &PlanStep, work: &Work, member: &Member<'_>) {
+    fn row_wise(&self, step: &PlanStep, op: &Op<Vec<f32>>, member: &Member<'_>) {
         let out = &step.outputs[0];
         let rows = self.share(member, out);
         if rows.is_empty() {
@@ -273,27 +276,27 @@ impl<'a> Pass<'a> {
         // SAFETY: these rows are this member's.
         let y = unsafe { self.write(out, rows.clone()) };
         let input = |i: usize| self.read(&step.inputs[i], rows.clone());
-        match work {
-            Work::Embed { weight, scale } => {
+        match op {
+            Op::Embedding { weight, scale } => {
                 for (token, y) in self.batch.tokens[rows.clone()].iter().zip(y.chunks_exact_mut(out.width)) {
                     weight.row(*token as usize, y);
                 }
-                if let Some(scale) = scale {
+                if let Some(scale) = scale.map(|scale| scale as f32) {
                     y.iter_mut().for_each(|y| *y *= scale);
                 }
             }
-            Work::Take(by) => {
+            Op::Take(by) => {
                 let (x, grouped) = (&step.inputs[0], self.grouped(*by));
                 let x_values = self.values(x);
                 rows.zip(y.chunks_exact_mut(out.width)).for_each(|(row, y)| grouped.take(row, x_values, x.width, y));
             }
-            Work::Give(by) => {
+            Op::Give(by) => {
                 let (x, grouped) = (&step.inputs[0], self.grouped(*by));
                 let x_values = self.values(x);
                 rows.zip(y.chunks_exact_mut(out.width))
                     .for_each(|(token, y)| grouped.give(token, x_values, x.width, y));
             }
-            Work::Concat(groups) => {
+            Op::Concat(groups) => {
                 let (a, b) = (step.inputs[0].width / groups, step.inputs[1].width / groups);
                 let parts = input(0).chunks_exact(a).zip(input(1).chunks_exact(b));
                 for ((left, right), y) in parts.zip(y.chunks_exact_mut(a + b)) {
@@ -301,50 +304,48 @@ impl<'a> Pass<'a> {
                     y[a..].copy_from_slice(right);
                 }
             }
-            Work::RmsNorm { weight, epsilon } => {
+            Op::RmsNorm { weight, epsilon } => {
                 let groups = input(0).chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len()));
-                groups.for_each(|(x, y)| kernels::root_mean_square_norm(x, weight, *epsilon, y));
+                groups.for_each(|(x, y)| kernels::root_mean_square_norm(x, weight, *epsilon as f32, y));
             }
-            Work::LayerNorm { weight, bias, epsilon } => {
+            Op::LayerNorm { weight, bias, epsilon } => {
                 let groups = input(0).chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len()));
-                groups.for_each(|(x, y)| kernels::layer_norm(x, weight, bias.as_deref(), *epsilon, y));
+                groups.for_each(|(x, y)| kernels::layer_norm(x, weight, bias.as_deref(), *epsilon as f32, y));
             }
-            Work::Rope(rope) => {
+            Op::Rope(rope) => {
                 y.copy_from_slice(input(0));
                 self.ropes[*rope].rotate(y, out.width, &self.angles[*rope], rows.start);
             }
-            Work::Map(map) => {
-                let x = input(0);
-                match map {
-                    Map::Silu => kernels::silu(x, y),
-                    Map::Gelu => apply(x, y, kernels::gelu),
-                    Map::GeluTanh => kernels::gelu_tanh(x, y),
-                    Map::Tanh => kernels::tanh(x, y),
-                    Map::Sigmoid => kernels::sigmoid(x, y),
-                    Map::Relu => apply(x, y, |x| x.max(0.0)),
-                }
+            Op::Silu => kernels::silu(input(0), y),
+            Op::Gelu => apply(input(0), y, kernels::gelu),
+            Op::GeluTanh => kernels::gelu_tanh(input(0), y),
+            Op::Tanh => kernels::tanh(input(0), y),
+            Op::Sigmoid => kernels::sigmoid(input(0), y),
+            Op::Relu => apply(input(0), y, |x| x.max(0.0)),
+            Op::Gated(Gate::Silu) => kernels::mul_silu(input(0), input(1), y),
+            Op::Gated(Gate::GeluTanh) => kernels::mul_gelu_tanh(input(0), input(1), y),
+            Op::Add => self.combine(step, rows, y, |a, b| a + b),
+            Op::Mul => self.combine(step, rows, y, |a, b| a * b),
+            Op::Scale(factor) => {
+                let factor = *factor as f32;
+                apply(input(0), y, |x| x * factor);
             }
-            Work::Gated(Gate::Silu) => kernels::mul_silu(input(0), input(1), y),
-            Work::Gated(Gate::GeluTanh) => kernels::mul_gelu_tanh(input(0), input(1), y),
-            Work::Add => self.combine(step, rows, y, |a, b| a + b),
-            Work::Mul => self.combine(step, rows, y, |a, b| a * b),
-            Work::Scale(factor) => apply(input(0), y, |x| x * factor),
-            Work::Softmax => {
+            Op::Softmax => {
                 y.copy_from_slice(input(0));
                 y.chunks_exact_mut(out.width).for_each(kernels::softmax);
             }
-            Work::Select => {
+            Op::SelectRows => {
                 for (row, y) in self.batch.rows[rows].iter().zip(y.chunks_exact_mut(out.width)) {
                     let row = *row as usize;
                     y.copy_from_slice(self.read(&step.inputs[0], row..row + 1));
                 }
             }
-            Work::Linear { .. }
-            | Work::GroupedLinear { .. }
-            | Work::Round(_)
-            | Work::Route { .. }
-            | Work::Cache(_)
-            | Work::Attention { .. } => unreachable!("these are not done row by row"),
+            Op::Linear { .. }
+            | Op::GroupedLinear { .. }
+            | Op::Route { .. }
+            | Op::Cache(_)
+            | Op::Attention { .. }
+            | Op::Parameter(_) => unreachable!("these are not done row by row"),
         }
     }
 
