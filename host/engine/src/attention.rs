@@ -8,7 +8,7 @@ mod few;
 use crate::batch::Batch;
 use crate::cache::LayerCache;
 use crate::kernels::{self, softmax};
-use crate::stored::with_scratch;
+use crate::threads::with_scratch;
 use std::ops::Range;
 
 /// The attributes of an attention op.

@@ -8,7 +8,7 @@ mod team;
 use crate::EngineError;
 use crate::batch::{Batch, Sequence};
 use crate::model::Observer;
-use crate::packed::{Activations, Rounding};
+use crate::packed::Activations;
 use crate::program::{Program, RowSpace};
 use crate::rope::Rope;
 use crate::routing::Routing;
@@ -29,8 +29,7 @@ pub(crate) struct CpuModel {
 #[derive(Default)]
 struct Arena {
     buffers: Vec<Vec<f32>>,
-    bytes: Activations,
-    words: Activations,
+    rounded: Activations,
     routings: Vec<Routing>,
 }
 
@@ -47,12 +46,8 @@ impl Arena {
                 *room = vec![0.0; len];
             }
         }
-        for (rounding, space, width) in &plan.rounded {
-            let elements = rows(*space) * width;
-            match rounding {
-                Rounding::Bytes => self.bytes.reserve(*rounding, elements),
-                Rounding::Words => self.words.reserve(*rounding, elements),
-            }
+        for (space, width) in &plan.rounded {
+            self.rounded.reserve(rows(*space) * width);
         }
     }
 }

@@ -21,11 +21,10 @@ macro_rules! multiversion {
         }
     };
 }
-pub(crate) use multiversion;
 
 const LANES: usize = 16;
 
-/// Sum of products, in plain order; the reference for [`dot`].
+/// Sum of products, in plain order.
 #[cfg(test)]
 pub(crate) fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
@@ -56,17 +55,6 @@ fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
     }
     lanes[0]
 }
-
-#[inline(always)]
-fn dot_checked(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "slices of a dot product differ in length");
-    dot_body(a, b)
-}
-
-multiversion!(
-    /// Sum of products of two slices of equal length.
-    dot, dot_avx2, dot_checked(a: &[f32], b: &[f32]) -> f32
-);
 
 /// exp for arguments of at most 0, to about 2e-7 relative: 2^n times a polynomial (Cephes' expf).
 #[inline(always)]
@@ -298,12 +286,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #[test]
-        fn the_fast_dot_product_equals_the_plain_one(pairs in prop::collection::vec((-1f32..1.0, -1f32..1.0), 0..200)) {
-            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
-            prop_assert!((dot(&a, &b) - dot_plain(&a, &b)).abs() < 1e-4);
-        }
-
         #[test]
         fn the_fast_softmax_equals_the_plain_one(mut scores in prop::collection::vec(-30f32..30.0, 1..100)) {
             let mut plain = scores.clone();

@@ -2,10 +2,9 @@
 //! done with it: products and looking up rows.
 
 use crate::dense::Dense;
-use crate::packed::{self, Layout, Packed};
-use crate::stored::Stored;
+use crate::packed::Packed;
 use crate::weight::Weight;
-use crate::{EngineError, FloatType};
+use crate::{EngineError, FloatType, Representation, codec};
 use aehost_formats::{Checkpoint, Encoding};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
@@ -17,8 +16,6 @@ pub(crate) enum Matrix {
     Packed(Packed),
     /// Numbers in the order of the CPU's kernels.
     Dense(Dense),
-    /// On the CPU as the file has it: formats without a kernel, and all where the kernels do not run.
-    Stored(Stored),
     /// Dense, on another device.
     Device(Tensor),
     /// Blocked, on another device.
@@ -28,24 +25,16 @@ pub(crate) enum Matrix {
 impl Matrix {
     /// Makes a weight ready to run on a device: the matrices of a stack `[n, rows, columns]`, else one.
     pub fn stack(weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Vec<Self>, EngineError> {
-        let encoding = weight.form.encoding();
         let (all_rows, columns) = weight.matrix_shape();
         let count = weight.shape.iter().rev().skip(2).product::<usize>().max(1);
-        let rows = all_rows / count;
-        let on_cpu = matches!(device, Device::Cpu);
-        let kernels = on_cpu && packed::available() && (!encoding.is_blocked() || Layout::of(encoding).is_some());
-        if on_cpu && !kernels && count == 1 {
-            return Ok(vec![Self::Stored(weight.stored(checkpoint)?)]);
-        }
+        let (form, rows) = (weight.form, all_rows / count);
         let one = |bytes: &[u8]| {
-            Ok(match on_cpu {
-                true if kernels => match Dense::new(encoding, bytes, rows, columns) {
-                    Some(dense) => Self::Dense(dense),
-                    None => Self::Packed(Packed::new(encoding, bytes, rows, columns)),
-                },
-                true => Self::Stored(Stored::from_bytes(encoding, bytes, rows, columns)?),
-                false => on_device(encoding, bytes, rows, columns, device)?,
-            })
+            if !matches!(device, Device::Cpu) {
+                return on_device(form, bytes, rows, columns, device);
+            }
+            let packed = || Packed::new(form, bytes, rows, columns).map(Self::Packed);
+            let made = Dense::new(form, bytes, rows, columns).map(Self::Dense).or_else(packed);
+            Ok(made.expect("every representation is one of plain numbers or of blocks"))
         };
         weight.with_bytes(checkpoint, |bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
     }
@@ -55,7 +44,6 @@ impl Matrix {
         match self {
             Self::Packed(packed) => packed.shape(),
             Self::Dense(dense) => dense.shape(),
-            Self::Stored(stored) => stored.shape(),
             Self::Device(tensor) => (tensor.dim(0).unwrap_or(0), tensor.dim(1).unwrap_or(0)),
             Self::DeviceBlocked(_, tensor) => tensor.shape().dims2().unwrap_or((0, 0)),
         }
@@ -70,7 +58,7 @@ impl Matrix {
         match self {
             Self::Device(weight) => return Ok(weight.index_select(ids, 0)?.to_dtype(DType::F32)?),
             Self::DeviceBlocked(_, weight) => return Ok(weight.embedding(ids)?.to_dtype(DType::F32)?),
-            Self::Packed(_) | Self::Dense(_) | Self::Stored(_) => {}
+            Self::Packed(_) | Self::Dense(_) => {}
         }
         let mut out = vec![0f32; tokens.len() * columns];
         for (token, out) in tokens.iter().zip(out.chunks_exact_mut(columns)) {
@@ -84,7 +72,6 @@ impl Matrix {
         match self {
             Self::Packed(packed) => packed.decode_row(row, out),
             Self::Dense(dense) => dense.decode_row(row, out),
-            Self::Stored(stored) => stored.dequantize(row..row + 1, out),
             Self::Device(_) | Self::DeviceBlocked(..) => unreachable!("rows of other devices are looked up there"),
         }
     }
@@ -101,36 +88,44 @@ impl Matrix {
         match self {
             Self::Packed(packed) => on_cpu(&|x, y| packed.linear(x, y)),
             Self::Dense(dense) => on_cpu(&|x, y| dense.linear(x, y)),
-            Self::Stored(stored) => on_cpu(&|x, y| stored.linear(x, y)),
             Self::Device(weight) => Ok(x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(DType::F32)?),
             Self::DeviceBlocked(weight, _) => Ok(weight.forward(x)?),
         }
     }
 }
 
+/// A matrix on another device; where candle has no kernels for its representation, as float16 numbers.
 fn on_device(
-    encoding: Encoding,
+    form: Representation,
     bytes: &[u8],
     rows: usize,
     columns: usize,
     device: &Device,
 ) -> Result<Matrix, EngineError> {
-    let float = [FloatType::F32, FloatType::F16, FloatType::BF16].into_iter().find(|t| t.encoding() == encoding);
-    if let Some(ty) = float {
-        return Ok(Matrix::Device(Tensor::from_raw_buffer(bytes, ty.dtype(), &[rows, columns], device)?));
-    }
-    let dtype = match encoding {
-        Encoding::Q4_0 => GgmlDType::Q4_0,
-        Encoding::Q4_1 => GgmlDType::Q4_1,
-        Encoding::Q5_0 => GgmlDType::Q5_0,
-        Encoding::Q5_1 => GgmlDType::Q5_1,
-        Encoding::Q8_0 => GgmlDType::Q8_0,
-        Encoding::Q2K => GgmlDType::Q2K,
-        Encoding::Q3K => GgmlDType::Q3K,
-        Encoding::Q4K => GgmlDType::Q4K,
-        Encoding::Q5K => GgmlDType::Q5K,
-        Encoding::Q6K => GgmlDType::Q6K,
-        other => return Err(EngineError::Unsupported(format!("{} does not run on this device", other.name()))),
+    let dtype = match form {
+        Representation::Dense(ty) => {
+            return Ok(Matrix::Device(Tensor::from_raw_buffer(bytes, ty.dtype(), &[rows, columns], device)?));
+        }
+        Representation::Blocked(Encoding::Q4_0) => GgmlDType::Q4_0,
+        Representation::Blocked(Encoding::Q4_1) => GgmlDType::Q4_1,
+        Representation::Blocked(Encoding::Q5_0) => GgmlDType::Q5_0,
+        Representation::Blocked(Encoding::Q5_1) => GgmlDType::Q5_1,
+        Representation::Blocked(Encoding::Q8_0) => GgmlDType::Q8_0,
+        Representation::Blocked(Encoding::Q2K) => GgmlDType::Q2K,
+        Representation::Blocked(Encoding::Q3K) => GgmlDType::Q3K,
+        Representation::Blocked(Encoding::Q4K) => GgmlDType::Q4K,
+        Representation::Blocked(Encoding::Q5K) => GgmlDType::Q5K,
+        Representation::Blocked(Encoding::Q6K) => GgmlDType::Q6K,
+        other => {
+            static TOLD: std::sync::Once = std::sync::Once::new();
+            TOLD.call_once(|| {
+                eprintln!("warning: this device has no kernels for {other}: such weights run there as float16, and take as much memory");
+            });
+            let mut values = vec![0f32; rows * columns];
+            codec::decode(other, bytes, columns, &mut values);
+            let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?.to_dtype(FloatType::F16.dtype())?;
+            return Ok(Matrix::Device(tensor.to_device(device)?));
+        }
     };
     let storage = QStorage::from_data(bytes.into(), device, dtype)?;
     let tensor = Arc::new(QTensor::new(storage, (rows, columns))?);

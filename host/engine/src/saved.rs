@@ -4,7 +4,7 @@
 
 use crate::weight::{BoundTensor, Weight};
 use crate::{EngineError, Policy, Representation, Shelf, Variant};
-use aehost_formats::Encoding;
+use aehost_common::Settings;
 use aehost_graph::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,8 +21,9 @@ pub struct SavedVariant {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct SavedWeight {
     shape: Vec<usize>,
-    /// ggml's name of how it is stored.
-    form: String,
+    /// How it is stored: the contract's kind and settings.
+    kind: String,
+    settings: Settings,
     key: String,
     /// Where its numbers come from; none when they lie on the shelf, under its key.
     checkpoint: Option<(Vec<BoundTensor>, String)>,
@@ -30,8 +31,7 @@ struct SavedWeight {
 
 impl SavedWeight {
     fn form(&self) -> Result<Representation, EngineError> {
-        let known = Encoding::parse(&self.form).and_then(Representation::of);
-        known.ok_or_else(|| EngineError::Invalid(format!("a saved weight is stored as `{}`", self.form)))
+        Representation::parse(&self.kind, &self.settings).map_err(|e| EngineError::Invalid(e.to_string()))
     }
 }
 
@@ -53,11 +53,15 @@ impl Variant {
             let weight = used.weight(name)?;
             let checkpoint = weight.sources().map(|(sources, join)| (sources.to_vec(), join.to_owned()));
             if checkpoint.is_none() && !shelf.holds(&weight.key) {
-                let stored = threads.install(|| weight.stored(used.checkpoint()))?;
-                keep(shelf, &weight.key, stored.raw())?;
+                threads.install(|| weight.with_bytes(used.checkpoint(), |bytes| shelf.put(&weight.key, bytes)))??;
             }
-            let form = weight.form.encoding().name().to_owned();
-            let saved = SavedWeight { shape: weight.shape.clone(), form, key: weight.key.clone(), checkpoint };
+            let saved = SavedWeight {
+                shape: weight.shape.clone(),
+                kind: weight.form.kind().to_owned(),
+                settings: weight.form.settings(),
+                key: weight.key.clone(),
+                checkpoint,
+            };
             weights.insert(name.to_owned(), saved);
         }
         Ok(SavedVariant { graph: used.graph().clone(), policy: used.policy().clone(), weights })
@@ -78,17 +82,12 @@ impl Variant {
     }
 }
 
-/// However the bytes are handed out, borrowed or made for the occasion.
-fn keep(shelf: &mut Shelf, key: &str, bytes: impl AsRef<[u8]>) -> Result<(), EngineError> {
-    shelf.put(key, bytes.as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::FloatType;
     use aehost_common::{Setting, Settings};
-    use aehost_formats::{Checkpoint, gguf};
+    use aehost_formats::{Checkpoint, Encoding, gguf};
     use aehost_graph::{Slot, Spec};
     use candle_core::{Device, Tensor};
     use std::sync::Arc;
@@ -122,7 +121,9 @@ mod tests {
         variant.encode_weight("twice", Representation::Blocked(Encoding::Q4_1), None).unwrap();
         let values = Tensor::arange(0f32, 64.0, &Device::Cpu).unwrap().reshape((2, 32)).unwrap();
         variant.put_weight("made", &values, FloatType::BF16).unwrap();
-        variant.store_weight("given", &[1, 32], Representation::Blocked(Encoding::Q4_0), vec![7; 18]).unwrap();
+        let blocks = Tensor::from_vec(vec![7u8; 18], 18, &Device::Cpu).unwrap();
+        let parts = [("blocks".to_owned(), blocks)];
+        variant.store_weight("given", &[1, 32], Representation::Blocked(Encoding::Q4_0), &parts).unwrap();
         variant.set_policy(&[Setting::new("prefill-chunk", 128i64)]).unwrap();
         use_all(&mut variant, &["bound", "joined", "plain", "weighed", "twice", "made", "given"]);
         (variant, folder)

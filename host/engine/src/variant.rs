@@ -167,15 +167,17 @@ impl Variant {
         Ok(())
     }
 
-    /// Takes bytes that a plugin encoded itself.
+    /// Takes what a plugin encoded itself: `values` (dense, of its dtype); `blocks` (blocked, uint8); `codes` (affine and
+    /// codebook, uint8), `scales` (any float) and `minima` (like scales; affine that is not symmetric); or `values` and
+    /// `positions` (sparse; uint8).
     pub fn store_weight(
         &mut self,
         name: &str,
         shape: &[usize],
         form: Representation,
-        bytes: Vec<u8>,
+        parts: &[(String, Tensor)],
     ) -> Result<(), EngineError> {
-        let stored = Weight::bytes(bytes, shape.to_vec(), form)
+        let stored = Weight::parts(parts, shape.to_vec(), form)
             .map_err(|e| EngineError::Invalid(format!("weight `{name}`: {e}")))?;
         self.insert(name, stored);
         Ok(())

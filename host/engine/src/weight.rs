@@ -2,14 +2,14 @@
 //! numbers are computed when a model is made ready, and models that are alive at once share what they have in common.
 
 use crate::matrix::Matrix;
-use crate::stored::Stored;
-use crate::{EngineError, FloatType, Representation};
+use crate::{EngineError, FloatType, Representation, codec};
 use aehost_common::{Setting, Value};
 use aehost_formats::Checkpoint;
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
@@ -127,27 +127,17 @@ impl Weight {
         Self { shape, form: Representation::Dense(ty), key, content: Arc::new(Content::Values(values)) }
     }
 
-    /// Bytes that a plugin encoded.
-    pub fn bytes(bytes: Vec<u8>, shape: Vec<usize>, form: Representation) -> Result<Self, EngineError> {
-        let expected = form.bytes(&shape);
-        if expected != Some(bytes.len() as u64) {
-            let takes = expected.map_or("cannot be stored: its rows are no multiple of the block".into(), |b| {
-                format!("takes {b} bytes")
-            });
-            return Err(EngineError::Invalid(format!("{form} {shape:?} {takes}, found {} bytes", bytes.len())));
-        }
-        let key = digest(&[b"bytes", form.encoding().name().as_bytes(), format!("{shape:?}").as_bytes(), &bytes]);
+    /// Parts that a plugin encoded (see [`codec::assemble`]).
+    pub fn parts(parts: &[(String, Tensor)], shape: Vec<usize>, form: Representation) -> Result<Self, EngineError> {
+        let bytes = codec::assemble(form, &shape, parts)?;
+        let key = digest(&[b"bytes", format!("{form:?} {shape:?}").as_bytes(), &bytes]);
         Ok(Self { shape, form, key, content: Arc::new(Content::Bytes(bytes)) })
     }
 
     /// The same weight in another form.
     pub fn recoded(&self, form: Representation, importance: Option<Vec<f32>>) -> Result<Self, EngineError> {
         if form.bytes(&self.shape).is_none() {
-            return Err(EngineError::Unsupported(format!(
-                "{form} needs rows that are a multiple of {} long; these have {} elements",
-                form.encoding().block_size(),
-                matrix(&self.shape).1
-            )));
+            return Err(codec::partial_blocks(form, matrix(&self.shape).1));
         }
         if let Some(found) = importance.as_ref().map(Vec::len).filter(|n| *n != matrix(&self.shape).1) {
             return Err(EngineError::Invalid(format!(
@@ -159,7 +149,7 @@ impl Weight {
             return Ok(self.clone());
         }
         let weights = importance.as_deref().map(float_bytes).unwrap_or_default();
-        let key = digest(&[self.key.as_bytes(), form.encoding().name().as_bytes(), &weights]);
+        let key = digest(&[self.key.as_bytes(), format!("{form:?}").as_bytes(), &weights]);
         let content = Content::Recoded { from: self.clone(), importance };
         Ok(Self { shape: self.shape.clone(), form, key, content: Arc::new(content) })
     }
@@ -209,9 +199,10 @@ impl Weight {
                 Ok(values)
             }
             _ => {
-                let stored = self.stored(checkpoint)?;
                 let mut values = vec![0f32; self.shape.iter().product()];
-                stored.dequantize(0..stored.shape().0, &mut values);
+                self.with_bytes(checkpoint, |bytes| {
+                    codec::decode(self.form, bytes, self.matrix_shape().1, &mut values)
+                })?;
                 Ok(values)
             }
         }
@@ -224,49 +215,29 @@ impl Weight {
 
     /// The weight's bytes in its form, without a copy where they exist already.
     pub fn with_bytes<R>(&self, checkpoint: &Checkpoint, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
-        match self.content.as_ref() {
-            Content::Bytes(bytes) => return Ok(f(bytes)),
+        let (rows, columns) = matrix(&self.shape);
+        let encode = |values: &[f32], importance: Option<&[f32]>| -> Result<Cow<'_, [u8]>, EngineError> {
+            codec::encode(self.form, values, rows, columns, importance).map(Cow::Owned)
+        };
+        let bytes: Cow<'_, [u8]> = match self.content.as_ref() {
+            Content::Bytes(bytes) => Cow::Borrowed(bytes),
             Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
-            Content::Checkpoint { sources, .. } => {
+            Content::Recoded { from, importance } => encode(&from.floats(checkpoint)?, importance.as_deref())?,
+            Content::Values(values) => encode(values, None)?,
+            Content::Checkpoint { sources, join } => {
                 if let [source] = sources.as_slice() {
                     let info = checkpoint.tensor(&source.tensor)?;
-                    if source.steps.is_empty() && info.encoding == self.form.encoding() {
+                    if source.steps.is_empty() && Some(info.encoding) == self.form.encoding() {
                         let result = f(checkpoint.bytes(info));
                         // What was read is not needed again: it must not add up beside what is made of it.
                         checkpoint.release_pages();
                         return Ok(result);
                     }
                 }
+                encode(&read_sources(checkpoint, sources, join)?, None)?
             }
-            Content::Values(_) | Content::Recoded { .. } => {}
-        }
-        Ok(f(self.stored(checkpoint)?.raw()))
-    }
-
-    /// The weight in the CPU's memory, in its form.
-    pub fn stored(&self, checkpoint: &Checkpoint) -> Result<Stored, EngineError> {
-        let (rows, columns) = matrix(&self.shape);
-        let encoding = self.form.encoding();
-        match self.content.as_ref() {
-            Content::Bytes(bytes) => Stored::from_bytes(encoding, bytes, rows, columns),
-            Content::OnShelf(file) => Stored::from_bytes(encoding, &crate::shelf::read(file)?, rows, columns),
-            Content::Recoded { from, importance: Some(importance) } => {
-                Stored::from_floats_weighted(encoding, &from.floats(checkpoint)?, rows, columns, importance)
-            }
-            Content::Recoded { from, importance: None } => {
-                Stored::from_floats(encoding, &from.floats(checkpoint)?, rows, columns)
-            }
-            Content::Values(values) => Stored::from_floats(encoding, values, rows, columns),
-            Content::Checkpoint { sources, join } => {
-                if let [source] = sources.as_slice() {
-                    let info = checkpoint.tensor(&source.tensor)?;
-                    if source.steps.is_empty() && info.encoding == encoding {
-                        return Stored::from_bytes(encoding, checkpoint.bytes(info), rows, columns);
-                    }
-                }
-                Stored::from_floats(encoding, &read_sources(checkpoint, sources, join)?, rows, columns)
-            }
-        }
+        };
+        Ok(f(&bytes))
     }
 }
 
@@ -336,10 +307,15 @@ fn read_sources(checkpoint: &Checkpoint, sources: &[BoundTensor], join: &str) ->
     for source in sources {
         let info = checkpoint.tensor(&source.tensor)?;
         let (rows, columns) = matrix(&info.shape);
-        let stored = Stored::from_bytes(info.encoding, checkpoint.bytes(info), rows, columns)
-            .map_err(|e| EngineError::Unsupported(format!("tensor `{}`: {e}", source.tensor)))?;
+        let form = Representation::of(info.encoding).ok_or_else(|| {
+            EngineError::Unsupported(format!(
+                "tensor `{}`: the engine does not run {} weights",
+                source.tensor,
+                info.encoding.name()
+            ))
+        })?;
         let mut values = vec![0f32; rows * columns];
-        stored.dequantize(0..rows, &mut values);
+        codec::decode(form, checkpoint.bytes(info), columns, &mut values);
         if source.steps.is_empty() && sources.len() == 1 {
             return Ok(values);
         }

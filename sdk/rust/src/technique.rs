@@ -122,6 +122,23 @@ impl Representation {
         Self { kind: "blocked".into(), settings: vec![setting("format", format)] }
     }
 
+    /// Groups of codes of equal distance: 2, 3, 4 or 8 bits, 32, 64 or 128 columns.
+    pub fn affine(bits: i64, group: i64, symmetric: bool) -> Self {
+        let settings = vec![setting("bits", bits), setting("group", group), setting("symmetric", symmetric)];
+        Self { kind: "affine".into(), settings }
+    }
+
+    /// Groups of codes of four bits that a table of 16 ascending integers gives numbers; NF4's if there is none.
+    pub fn codebook(group: i64, table: Option<[i8; 16]>) -> Self {
+        let table = table.map(|table| setting("table", Value::Integers(table.map(i64::from).to_vec())));
+        Self { kind: "codebook".into(), settings: std::iter::once(setting("group", group)).chain(table).collect() }
+    }
+
+    /// Two numbers of every four columns (`float32`, `float16`, `bfloat16`).
+    pub fn sparse(dtype: &str) -> Self {
+        Self { kind: "sparse".into(), settings: vec![setting("dtype", dtype)] }
+    }
+
     /// Plain numbers (`float32`, `float16`, `bfloat16`).
     pub fn dense(dtype: &str) -> Self {
         Self { kind: "dense".into(), settings: vec![setting("dtype", dtype)] }

@@ -4,7 +4,6 @@
 
 use crate::EngineError;
 use crate::matrix::Matrix;
-use crate::packed::Rounding;
 use crate::program::{Gate, Op, Program, RowSpace, Slot, Step};
 use crate::rope::Rope;
 use crate::routing::Grouping;
@@ -14,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 /// What a step of the plan does.
 pub(super) enum Work {
     /// Rounds activations for the packed matrices that follow.
-    Round(Rounding),
+    Round,
     /// As in the program. A product with packed matrices is one of what was rounded last; a cache takes keys and values,
     /// from where attention reads them.
     Op(Op<Vec<f32>>),
@@ -50,7 +49,7 @@ pub(super) struct Plan {
     /// What buffers hold from the beginning; empty for all but weights used as values.
     pub constants: Vec<Vec<f32>>,
     /// Room that roundings need.
-    pub rounded: Vec<(Rounding, RowSpace, usize)>,
+    pub rounded: Vec<(RowSpace, usize)>,
     /// Steps before which a pass pauses to show values.
     pub stops: Vec<usize>,
     pub logits: Option<Place>,
@@ -60,7 +59,7 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Resource {
     Buffer(usize),
-    Rounded(Rounding),
+    Rounded,
     Cache(usize),
     Routing(usize),
 }
@@ -81,8 +80,8 @@ impl Plan {
         };
         let mut places: Vec<Option<Place>> = vec![None; slots.len()];
         let mut free: Vec<usize> = Vec::new();
-        // Which slot's values each rounding holds.
-        let mut holds: [Option<usize>; 2] = [None; 2];
+        // Which slot's values were rounded last.
+        let mut held: Option<usize> = None;
         for step in steps {
             let Step { op, inputs, outputs, release, .. } = step;
             let read: Vec<Place> = inputs.iter().filter_map(|slot| places[*slot]).collect();
@@ -91,13 +90,10 @@ impl Plan {
                 Op::GroupedLinear { weights, .. } => weights.first(),
                 _ => None,
             };
-            if let Some(rounding) = multiplied.and_then(rounding) {
-                let held = &mut holds[rounding as usize];
-                if *held != Some(inputs[0]) {
-                    *held = Some(inputs[0]);
-                    plan.rounded.push((rounding, slots[inputs[0]].rows, slots[inputs[0]].width));
-                    plan.push(Work::Round(rounding), read.clone(), vec![]);
-                }
+            if multiplied.is_some_and(rounds) && held != Some(inputs[0]) {
+                held = Some(inputs[0]);
+                plan.rounded.push((slots[inputs[0]].rows, slots[inputs[0]].width));
+                plan.push(Work::Round, read.clone(), vec![]);
             }
             let op = op.on_cpu()?;
             // A weight as a value stands in its buffer from the beginning.
@@ -157,10 +153,10 @@ impl Plan {
                 step.outputs.iter().map(|place| Resource::Buffer(place.buffer)).collect(),
             );
             match &step.work {
-                Work::Round(rounding) => writes.push(Resource::Rounded(*rounding)),
-                Work::Op(Op::Linear { weight, .. }) => reads.extend(rounding(weight).map(Resource::Rounded)),
+                Work::Round => writes.push(Resource::Rounded),
+                Work::Op(Op::Linear { weight, .. }) => reads.extend(rounds(weight).then_some(Resource::Rounded)),
                 Work::Op(Op::GroupedLinear { weights, by }) => {
-                    reads.extend(weights.first().and_then(rounding).map(Resource::Rounded));
+                    reads.extend(weights.first().is_some_and(rounds).then_some(Resource::Rounded));
                     reads.extend(routing(*by));
                 }
                 Work::Op(Op::Route { routing, .. }) => writes.push(Resource::Routing(*routing)),
@@ -184,9 +180,9 @@ impl Plan {
     }
 }
 
-/// How what a matrix multiplies is rounded; none where it is not.
-fn rounding(matrix: &Matrix) -> Option<Rounding> {
-    if let Matrix::Packed(packed) = matrix { Some(Rounding::of(packed.layout())) } else { None }
+/// Whether what a matrix multiplies is rounded.
+fn rounds(matrix: &Matrix) -> bool {
+    matches!(matrix, Matrix::Packed(_))
 }
 
 fn routing(by: Grouping) -> Option<Resource> {

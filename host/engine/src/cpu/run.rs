@@ -5,10 +5,10 @@ use super::plan::{Place, Plan, PlanStep, Work};
 use super::team::Member;
 use crate::attention::{self, Block, Queries};
 use crate::batch::{Batch, Sequence};
-use crate::dense;
 use crate::kernels;
+use crate::lanes::{LANES, Level};
 use crate::matrix::Matrix;
-use crate::packed::{self, Rounded, Rounding};
+use crate::packed::Rounded;
 use crate::program::{Gate, Op};
 use crate::rope::{Angles, Rope};
 use crate::routing::{Grouped, Grouping, Routing};
@@ -34,8 +34,8 @@ pub(super) struct Pass<'a> {
     angles: Vec<Angles>,
     blocks: Vec<Block>,
     buffers: Vec<Shared<f32>>,
-    bytes: Rounded,
-    words: Rounded,
+    rounded: Rounded,
+    level: Level,
     routings: Shared<Routing>,
     sequences: Shared<Sequence<'a>>,
     sequence_count: usize,
@@ -58,8 +58,8 @@ impl<'a> Pass<'a> {
             angles: ropes.iter().map(|rope| rope.angles(&batch.positions)).collect(),
             blocks: attention::blocks(&batch.parts),
             buffers: arena.buffers.iter_mut().map(|buffer| Shared(buffer.as_mut_ptr())).collect(),
-            bytes: arena.bytes.view(Rounding::Bytes, 0, 0),
-            words: arena.words.view(Rounding::Words, 0, 0),
+            rounded: arena.rounded.view(0, 0),
+            level: Level::best(),
             routings: Shared(arena.routings.as_mut_ptr()),
             sequence_count: sequences.len(),
             sequences: Shared(sequences.as_mut_ptr().cast()),
@@ -117,7 +117,7 @@ impl<'a> Pass<'a> {
             member.barrier();
         }
         let op = match &step.work {
-            Work::Round(rounding) => return self.round(step, *rounding, member),
+            Work::Round => return self.round(step, member),
             Work::Op(op) => op,
         };
         match op {
@@ -173,7 +173,7 @@ impl<'a> Pass<'a> {
                 y.iter_mut().zip(&bias[columns.clone()]).for_each(|(y, b)| *y += b);
             }
         };
-        let (units, chunk) = units(weight, rows, member.size());
+        let (units, chunk) = units(weight, member.size());
         while let Some(units) = member.claim(&self.taken[index], units, chunk) {
             // SAFETY: the units' columns are this member's.
             unsafe { self.multiply(weight, units.clone(), input, 0..rows, y) };
@@ -185,7 +185,7 @@ impl<'a> Pass<'a> {
     fn grouped_linear(&self, step: &PlanStep, index: usize, weights: &[Matrix], by: Grouping, member: &Member<'_>) {
         let (input, out) = (&step.inputs[0], &step.outputs[0]);
         let grouped = self.grouped(by);
-        let (each, chunk) = units(&weights[0], self.rows(out).div_ceil(weights.len()), member.size());
+        let (each, chunk) = units(&weights[0], member.size());
         while let Some(units) = member.claim(&self.taken[index], each * weights.len(), chunk) {
             let groups = units.start / each..units.end.div_ceil(each);
             for (group, weight) in groups.clone().zip(&weights[groups]) {
@@ -210,14 +210,12 @@ impl<'a> Pass<'a> {
     unsafe fn multiply(&self, weight: &Matrix, units: Range<usize>, input: &Place, rows: Range<usize>, y: *mut f32) {
         match weight {
             Matrix::Packed(packed) => {
-                let x = self.rounded(Rounding::of(packed.layout()), self.rows(input), input.width).part(rows);
+                let x = self.rounded.shaped(self.rows(input), input.width).part(rows);
                 // SAFETY: the caller's promise.
-                unsafe { packed.linear_tiles(units, x, y) };
+                unsafe { packed.linear_tiles(self.level, units, x, y) };
             }
             // SAFETY: as above.
-            Matrix::Dense(dense) => unsafe { dense.linear_tiles(units, self.read(input, rows), y) },
-            // SAFETY: as above.
-            Matrix::Stored(stored) => unsafe { stored.linear_rows(units, self.read(input, rows), y) },
+            Matrix::Dense(dense) => unsafe { dense.linear_tiles(self.level, units, self.read(input, rows), y) },
             Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
         }
     }
@@ -231,21 +229,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The room for rounded activations, which was made before the pass.
-    fn rounded(&self, rounding: Rounding, rows: usize, columns: usize) -> Rounded {
-        let room = match rounding {
-            Rounding::Bytes => self.bytes,
-            Rounding::Words => self.words,
-        };
-        room.shaped(rows, columns)
-    }
-
-    fn round(&self, step: &PlanStep, rounding: Rounding, member: &Member<'_>) {
+    fn round(&self, step: &PlanStep, member: &Member<'_>) {
         let input = &step.inputs[0];
         let rows = self.share(member, input);
         if !rows.is_empty() {
-            let room = self.rounded(rounding, self.rows(input), input.width);
-            // SAFETY: these rows are this member's, and the room is as large.
+            let room = self.rounded.shaped(self.rows(input), input.width);
+            // SAFETY: these rows are this member's, and the room was made as large before the pass.
             unsafe { room.round(rows.start, self.read(input, rows.clone())) };
         }
     }
@@ -367,25 +356,19 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What a product is shared out by: tiles of rows side by side, or rows; and how many a member takes at once.
-fn units(weight: &Matrix, rows: usize, members: usize) -> (usize, usize) {
-    let some = |tiles: usize| (tiles, tiles.div_ceil(members * 8).max(1));
-    match weight {
-        Matrix::Packed(packed) => some(packed.tiles()),
-        Matrix::Dense(dense) => some(dense.tiles()),
-        Matrix::Stored(stored) => (stored.shape().0, stored.task(rows, members)),
+/// The tiles of rows by which a product is shared out, and how many a member takes at once.
+fn units(weight: &Matrix, members: usize) -> (usize, usize) {
+    let tiles = match weight {
+        Matrix::Packed(packed) => packed.tiles(),
+        Matrix::Dense(dense) => dense.tiles(),
         Matrix::Device(_) | Matrix::DeviceBlocked(..) => unreachable!("a plan is made of matrices on the CPU"),
-    }
+    };
+    (tiles, tiles.div_ceil(members * 8).max(1))
 }
 
-/// The columns of a product that units make.
-fn columns(weight: &Matrix, units: Range<usize>) -> Range<usize> {
-    let lanes = match weight {
-        Matrix::Packed(_) => packed::LANES,
-        Matrix::Dense(_) => dense::LANES,
-        _ => 1,
-    };
-    units.start * lanes..(units.end * lanes).min(weight.shape().0)
+/// The columns of a product that tiles make.
+fn columns(weight: &Matrix, tiles: Range<usize>) -> Range<usize> {
+    tiles.start * LANES..(tiles.end * LANES).min(weight.shape().0)
 }
 
 fn apply(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {

@@ -1,31 +1,16 @@
-//! Activations rounded for integer products: each 32 of a token share a scale. Formats with codes of up to six bits take 8
-//! bits, as in ggml's Q8_0; for those of eight bits 16 cost no more, as products widen to 16 bits anyway.
+//! Activations rounded for integer products: each 32 of a token share a scale and have 8 bits each, as in ggml's Q8_0.
 
-use super::{BLOCK, Layout};
+use super::BLOCK;
+
+/// Largest magnitude of a code.
+const LARGEST: f32 = 127.0;
 
 /// Room for rounded activations, used again and again.
 #[derive(Default)]
 pub(crate) struct Activations {
-    bytes: Vec<i8>,
-    words: Vec<i16>,
+    codes: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
-}
-
-/// Which integers activations are rounded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Rounding {
-    /// 8 bits, with sums.
-    Bytes,
-    /// 16 bits.
-    Words,
-}
-
-impl Rounding {
-    /// What a layout multiplies with.
-    pub fn of(layout: Layout) -> Self {
-        if layout.bits == 8 { Rounding::Words } else { Rounding::Bytes }
-    }
 }
 
 /// Rounded activations `[rows, columns]` in such a room. Copies of it may be written by several threads, each its own rows,
@@ -34,12 +19,10 @@ impl Rounding {
 pub(crate) struct Rounded {
     pub rows: usize,
     pub columns: usize,
-    pub rounding: Rounding,
-    pub(super) bytes: *mut i8,
-    pub(super) words: *mut i16,
+    pub(super) codes: *mut i8,
     /// `[rows, columns / 32]`.
     pub(super) scales: *mut f32,
-    /// Scale times the sum of the codes of each 16 columns, `[rows, columns / 16]`; only beside 8-bit codes.
+    /// Scale times the sum of the codes, of each 32 columns and of their last 16, `[rows, columns / 32, 2]`.
     pub(super) sums: *mut f32,
 }
 // SAFETY: plain pointers; who writes what is the promise of the callers of `round`.
@@ -49,40 +32,33 @@ unsafe impl Sync for Rounded {}
 
 impl Activations {
     /// Makes room for that many elements.
-    pub fn reserve(&mut self, rounding: Rounding, elements: usize) {
+    pub fn reserve(&mut self, elements: usize) {
         fn grow<T: Copy + Default>(v: &mut Vec<T>, len: usize) {
             if v.len() < len {
                 v.resize(len, T::default());
             }
         }
-        match rounding {
-            Rounding::Bytes => {
-                grow(&mut self.bytes, elements);
-                grow(&mut self.sums, elements * 2 / BLOCK);
-            }
-            Rounding::Words => grow(&mut self.words, elements),
-        }
+        grow(&mut self.codes, elements);
+        grow(&mut self.sums, elements * 2 / BLOCK);
         grow(&mut self.scales, elements / BLOCK);
     }
 
     /// The beginning of the room as `[rows, columns]`, columns being a multiple of 32.
-    pub fn view(&mut self, rounding: Rounding, rows: usize, columns: usize) -> Rounded {
+    pub fn view(&mut self, rows: usize, columns: usize) -> Rounded {
         assert!(columns.is_multiple_of(BLOCK), "rows are whole blocks");
-        self.reserve(rounding, rows * columns);
+        self.reserve(rows * columns);
         Rounded {
             rows,
             columns,
-            rounding,
-            bytes: self.bytes.as_mut_ptr(),
-            words: self.words.as_mut_ptr(),
+            codes: self.codes.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
             sums: self.sums.as_mut_ptr(),
         }
     }
 
     /// Rounds all of `x`, `[rows, columns]`.
-    pub fn round(&mut self, layout: Layout, x: &[f32], columns: usize) -> Rounded {
-        let view = self.view(Rounding::of(layout), x.len() / columns, columns);
+    pub fn round(&mut self, x: &[f32], columns: usize) -> Rounded {
+        let view = self.view(x.len() / columns, columns);
         // SAFETY: the view is not shared yet.
         unsafe { view.round(0, x) };
         view
@@ -101,8 +77,7 @@ impl Rounded {
         let at = rows.start * self.columns;
         Self {
             rows: rows.len(),
-            bytes: self.bytes.wrapping_add(at),
-            words: self.words.wrapping_add(at),
+            codes: self.codes.wrapping_add(at),
             scales: self.scales.wrapping_add(at / BLOCK),
             sums: self.sums.wrapping_add(2 * at / BLOCK),
             ..self
@@ -119,15 +94,10 @@ impl Rounded {
         let (at, len) = (first * self.columns, x.len());
         // SAFETY: the room holds rows x columns elements and what belongs to them, and the caller keeps others away.
         unsafe {
+            let codes = std::slice::from_raw_parts_mut(self.codes.add(at), len);
             let scales = std::slice::from_raw_parts_mut(self.scales.add(at / BLOCK), len / BLOCK);
-            match self.rounding {
-                Rounding::Words => words(x, std::slice::from_raw_parts_mut(self.words.add(at), len), scales),
-                Rounding::Bytes => {
-                    let codes = std::slice::from_raw_parts_mut(self.bytes.add(at), len);
-                    let sums = std::slice::from_raw_parts_mut(self.sums.add(2 * at / BLOCK), 2 * len / BLOCK);
-                    bytes(x, codes, scales, sums);
-                }
-            }
+            let sums = std::slice::from_raw_parts_mut(self.sums.add(2 * at / BLOCK), 2 * len / BLOCK);
+            round(x, codes, scales, sums);
         }
     }
 
@@ -136,72 +106,91 @@ impl Rounded {
     pub fn value(&self, row: usize, column: usize) -> f64 {
         let at = row * self.columns + column;
         // SAFETY: tests keep the room while they look.
-        unsafe {
-            let code = match self.rounding {
-                Rounding::Bytes => f64::from(*self.bytes.add(at)),
-                Rounding::Words => f64::from(*self.words.add(at)),
-            };
-            code * f64::from(*self.scales.add(at / BLOCK))
-        }
+        unsafe { f64::from(*self.codes.add(at)) * f64::from(*self.scales.add(at / BLOCK)) }
     }
 }
 
-/// Largest magnitude of a block over the largest code, and its inverse; not a number where the block has one that is not,
-/// so that a model that has diverged is noticed.
-#[inline(always)]
-fn scale(block: &[f32], largest_code: f32) -> (f32, f32) {
-    let (mut lanes, mut poison) = ([0f32; 8], [0f32; 8]);
-    for eight in block.chunks_exact(8) {
-        for ((l, p), v) in lanes.iter_mut().zip(&mut poison).zip(eight) {
-            *p += v * 0.0;
-            let v = v.abs();
-            *l = if v > *l { v } else { *l };
-        }
+/// The largest magnitude of a block decides its scale, which is not a number where the block has one that is not, so that a
+/// model that has diverged is noticed.
+fn round(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+    let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0).zip(scales);
+    let all = blocks.zip(sums.as_chunks_mut::<2>().0);
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        // SAFETY: the features were just detected.
+        return all.for_each(|(((x, codes), scale), sums)| unsafe { round_avx2(x, codes, scale, sums) });
     }
-    let largest = lanes.into_iter().fold(0f32, f32::max) + poison.into_iter().sum::<f32>();
-    (largest / largest_code, if largest > 0.0 { largest_code / largest } else { 0.0 })
+    all.for_each(|(((x, codes), scale), sums)| round_plain(x, codes, scale, sums));
 }
 
-/// Rounds to the nearest integer, ties to even, for magnitudes below 2^22, in a way that the compiler vectorises: adding
-/// and taking away 1.5 x 2^23 leaves no room for a fraction.
-#[inline(always)]
-fn round(v: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0;
-    (v + MAGIC) - MAGIC
+/// One block, by the definition.
+fn round_plain(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums: &mut [f32; 2]) {
+    let poison: f32 = x.iter().map(|v| v * 0.0).sum();
+    let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+    *scale = largest / LARGEST + poison;
+    let inverse = if largest > 0.0 { LARGEST / largest } else { 0.0 };
+    for (code, v) in codes.iter_mut().zip(x) {
+        *code = (v * inverse).round_ties_even() as i8;
+    }
+    let sum = |codes: &[i8]| codes.iter().map(|c| i32::from(*c)).sum::<i32>() as f32;
+    *sums = [*scale * sum(codes), *scale * sum(&codes[BLOCK / 2..])];
 }
 
-#[inline(always)]
-fn words_body(x: &[f32], codes: &mut [i16], scales: &mut [f32]) {
-    for ((x, codes), to) in x.chunks_exact(BLOCK).zip(codes.chunks_exact_mut(BLOCK)).zip(scales) {
-        let (scale, inverse) = scale(x, 32_767.0);
-        for (c, v) in codes.iter_mut().zip(x) {
-            *c = round(v * inverse) as i32 as i16;
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn round_avx2(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums: &mut [f32; 2]) {
+    use std::arch::x86_64::*;
+    // SAFETY: the pointers are to as many elements as are read and written.
+    unsafe {
+        let v: [__m256; 4] = std::array::from_fn(|i| _mm256_loadu_ps(x.as_ptr().add(8 * i)));
+        let magnitude = |v| _mm256_andnot_ps(_mm256_set1_ps(-0.0), v);
+        let zero = _mm256_setzero_ps();
+        let mut poison = zero;
+        for v in v {
+            poison = _mm256_fmadd_ps(v, zero, poison);
         }
-        *to = scale;
+        let pairs = [_mm256_max_ps(magnitude(v[0]), magnitude(v[1])), _mm256_max_ps(magnitude(v[2]), magnitude(v[3]))];
+        let eight = _mm256_max_ps(pairs[0], pairs[1]);
+        let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        let largest = _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+        let unfit = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(poison, poison)) != 0;
+        *scale = if unfit { f32::NAN } else { largest / LARGEST };
+        let inverse = _mm256_set1_ps(if largest > 0.0 { LARGEST / largest } else { 0.0 });
+        let whole = v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
+        let words = [_mm256_packs_epi32(whole[0], whole[1]), _mm256_packs_epi32(whole[2], whole[3])];
+        // Packing works in halves of registers: it leaves fours of columns as 0 2 4 6 1 3 5 7.
+        let bytes = _mm256_packs_epi16(words[0], words[1]);
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+        _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes);
+        // Sums of four codes a lane: the first 16 columns are in the lower half.
+        let fours = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+        let total = |half: __m128i| {
+            let two = _mm_add_epi32(half, _mm_shuffle_epi32::<0b00_00_11_10>(half));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
+        };
+        let (first, last) = (total(_mm256_castsi256_si128(fours)), total(_mm256_extracti128_si256::<1>(fours)));
+        *sums = [*scale * (first + last) as f32, *scale * last as f32];
     }
 }
 
-#[inline(always)]
-fn bytes_body(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-    let blocks = x.chunks_exact(BLOCK).zip(codes.chunks_exact_mut(BLOCK)).zip(scales).zip(sums.chunks_exact_mut(2));
-    for (((x, codes), to), sums) in blocks {
-        let (scale, inverse) = scale(x, 127.0);
-        for ((x, codes), sum) in x.chunks_exact(BLOCK / 2).zip(codes.chunks_exact_mut(BLOCK / 2)).zip(sums) {
-            let mut total = 0i32;
-            for (c, v) in codes.iter_mut().zip(x) {
-                let code = round(v * inverse) as i32;
-                *c = code as i8;
-                total += code;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn fast_rounding_equals_the_plain_one(x in prop::array::uniform32(prop_oneof![-9f32..9.0, Just(0.0), Just(f32::NAN), -1e30f32..1e30])) {
+            let (mut plain, mut fast) = (([0i8; BLOCK], 0f32, [0f32; 2]), ([0i8; BLOCK], 0f32, [0f32; 2]));
+            round_plain(&x, &mut plain.0, &mut plain.1, &mut plain.2);
+            let (codes, scales, sums) = (&mut fast.0, std::slice::from_mut(&mut fast.1), &mut fast.2);
+            round(&x, codes, scales, sums);
+            prop_assert_eq!(fast.1.is_nan(), plain.1.is_nan());
+            if !fast.1.is_nan() {
+                prop_assert_eq!(fast, plain);
             }
-            *sum = scale * total as f32;
         }
-        *to = scale;
     }
 }
-
-crate::kernels::multiversion!(
-    words, words_avx2, words_body(x: &[f32], codes: &mut [i16], scales: &mut [f32])
-);
-crate::kernels::multiversion!(
-    bytes, bytes_avx2, bytes_body(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32])
-);

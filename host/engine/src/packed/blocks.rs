@@ -1,42 +1,62 @@
-//! One ggml block taken apart into scales and codes, and where its parts lie among those of seven other rows. Formulas and
-//! bit positions are those of ggml's `ggml-quants.c` (`dequantize_row_*`).
+//! One block taken apart into scales and codes, and where its parts lie among those of fifteen other rows. Formulas and bit
+//! positions of ggml's formats are those of its `ggml-quants.c` (`dequantize_row_*`).
 
-use super::{BLOCK, LANES, Layout, half};
+use super::fold::{Folded, fold, fold_word, unfold};
+use super::layout::{Layout, Small};
+use super::{BLOCK, half};
+use crate::Representation;
+use crate::lanes::{LANES, QUAD};
 use aehost_formats::Encoding;
 
-/// The parts of one block of one row, with `R` records: 1, or 8 in blocks of 256 columns.
+/// The parts of one block of one row, with `R` records of 32 columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block<const R: usize> {
     /// Float16, as bits.
     scale: [u8; 2],
     /// Float16, as bits; zero where the format has none.
     minimum: [u8; 2],
-    /// Of each record: scale and minimum of six bits (Q4_K, Q5_K), or the signed scales of both halves (Q6_K).
+    /// Of each record, as [`Small`] says: scale and minimum, or what both halves have.
     small: [[u8; 2]; R],
-    codes: [[u8; BLOCK]; R],
+    codes: [Folded; R],
 }
 
 impl<const R: usize> Block<R> {
-    /// Takes a ggml block apart.
+    /// Takes a block apart.
     #[inline(always)]
-    pub fn split(encoding: Encoding, bytes: &[u8]) -> Self {
+    pub fn split(form: Representation, bytes: &[u8]) -> Self {
         let mut this =
             Self { scale: [bytes[0], bytes[1]], minimum: [0; 2], small: [[0; 2]; R], codes: [[0; BLOCK]; R] };
+        let encoding = match form {
+            Representation::Affine(affine) => {
+                let mut codes = &bytes[2..];
+                if !affine.symmetric {
+                    this.minimum.copy_from_slice(&bytes[2..4]);
+                    codes = &bytes[4..];
+                }
+                this.unpack(affine.bits, codes);
+                return this;
+            }
+            Representation::Codebook(_) => {
+                this.unpack(4, &bytes[2..]);
+                return this;
+            }
+            Representation::Blocked(encoding) => encoding,
+            Representation::Dense(_) | Representation::Sparse(_) => unreachable!("{form} has no blocks"),
+        };
         match encoding {
-            Encoding::Q8_0 => this.codes[0].copy_from_slice(&bytes[2..34]),
-            Encoding::Q4_0 => nibbles(&bytes[2..18], &mut this.codes[0]),
+            Encoding::Q8_0 => {
+                this.codes[0].iter_mut().zip(&bytes[2..34]).for_each(|(code, byte)| *code = byte ^ 128);
+            }
+            // Codes of columns 16 apart share bytes as they do here.
+            Encoding::Q4_0 => this.codes[0][..16].copy_from_slice(&bytes[2..18]),
             Encoding::Q4_1 => {
                 this.minimum.copy_from_slice(&bytes[2..4]);
-                nibbles(&bytes[4..20], &mut this.codes[0]);
+                this.codes[0][..16].copy_from_slice(&bytes[4..20]);
             }
-            Encoding::Q5_0 => {
-                nibbles(&bytes[6..22], &mut this.codes[0]);
-                fifth_bits(&bytes[2..6], &mut this.codes[0]);
-            }
+            Encoding::Q5_0 => this.five_bits(&bytes[2..22]),
             Encoding::Q5_1 => {
                 this.minimum.copy_from_slice(&bytes[2..4]);
-                nibbles(&bytes[8..24], &mut this.codes[0]);
-                fifth_bits(&bytes[4..8], &mut this.codes[0]);
+                this.five_bits(&bytes[4..24]);
             }
             Encoding::Q4K | Encoding::Q5K => {
                 this.minimum.copy_from_slice(&bytes[2..4]);
@@ -44,11 +64,12 @@ impl<const R: usize> Block<R> {
                 let (high, low) = if encoding == Encoding::Q5K { rest.split_at(32) } else { (&[][..], rest) };
                 for r in 0..R {
                     this.small[r] = six_bit_scales(packed, r);
-                    for i in 0..BLOCK {
-                        let byte = low[r / 2 * BLOCK + i];
-                        let fifth = high.get(i).map_or(0, |h| (h >> r & 1) << 4);
-                        this.codes[r][i] = if r % 2 == 0 { byte & 15 } else { byte >> 4 } | fifth;
-                    }
+                    let low = &low[r / 2 * BLOCK..][..BLOCK];
+                    let nibble = |i: usize| low[i] >> (4 * (r % 2)) & 15;
+                    this.codes[r] = match encoding {
+                        Encoding::Q4K => fold(4, &std::array::from_fn(nibble)),
+                        _ => fold(5, &std::array::from_fn(|i| nibble(i) | (high[i] >> r & 1) << 4)),
+                    };
                 }
             }
             Encoding::Q6K => {
@@ -57,17 +78,59 @@ impl<const R: usize> Block<R> {
                 for r in 0..R {
                     let (part, quarter) = (r / 4, r % 4);
                     this.small[r] = [bytes[192 + 2 * r], bytes[193 + 2 * r]];
-                    for i in 0..BLOCK {
-                        let low = bytes[part * 64 + quarter % 2 * BLOCK + i];
-                        let low = if quarter < 2 { low & 15 } else { low >> 4 };
-                        let high = bytes[128 + part * BLOCK + i] >> (2 * quarter) & 3;
-                        this.codes[r][i] = low | high << 4;
-                    }
+                    let low = &bytes[part * 64 + quarter % 2 * BLOCK..][..BLOCK];
+                    let high = &bytes[128 + part * BLOCK..][..BLOCK];
+                    let code = |i: usize| low[i] >> (4 * (quarter / 2)) & 15 | (high[i] >> (2 * quarter) & 3) << 4;
+                    this.codes[r] = fold(6, &std::array::from_fn(code));
+                }
+            }
+            Encoding::Q2K => {
+                // A byte for each 16 columns, then codes: four of columns 32 apart share a byte.
+                this.scale.copy_from_slice(&bytes[80..82]);
+                this.minimum.copy_from_slice(&bytes[82..84]);
+                for r in 0..R {
+                    this.small[r] = [bytes[2 * r], bytes[2 * r + 1]];
+                    let codes = &bytes[16 + r / 4 * BLOCK..][..BLOCK];
+                    this.codes[r] = fold(2, &std::array::from_fn(|i| codes[i] >> (2 * (r % 4)) & 3));
+                }
+            }
+            Encoding::Q3K => {
+                // Third bits, the lower two as in Q2_K, and scales of six bits.
+                this.scale.copy_from_slice(&bytes[108..110]);
+                for r in 0..R {
+                    this.small[r] = [2 * r, 2 * r + 1].map(|half| signed_six_bits(&bytes[96..108], half));
+                    let low = &bytes[32 + r / 4 * BLOCK..][..BLOCK];
+                    let code = |i: usize| low[i] >> (2 * (r % 4)) & 3 | (bytes[i] >> r & 1) << 2;
+                    this.codes[r] = fold(3, &std::array::from_fn(code));
                 }
             }
             other => unreachable!("{} has no packed layout", other.name()),
         }
         this
+    }
+
+    /// Fifth bits as a word, and the lower four bits.
+    #[inline(always)]
+    fn five_bits(&mut self, bytes: &[u8]) {
+        self.codes[0][..16].copy_from_slice(&bytes[4..20]);
+        self.codes[0][16..20].copy_from_slice(&fold_word(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
+    }
+
+    /// Codes of a few bits one after another, the first in the lowest bits.
+    #[inline(always)]
+    fn unpack(&mut self, bits: u8, packed: &[u8]) {
+        let width = usize::from(bits);
+        for (record, packed) in self.codes.iter_mut().zip(packed.chunks_exact(BLOCK * width / 8)) {
+            let mut codes = [0u8; BLOCK];
+            // Eight codes are whole bytes.
+            for (codes, packed) in codes.as_chunks_mut::<8>().0.iter_mut().zip(packed.chunks_exact(width)) {
+                let word = packed.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+                for (i, code) in codes.iter_mut().enumerate() {
+                    *code = (word >> (i * width) & ((1 << width) - 1)) as u8;
+                }
+            }
+            *record = fold(bits.into(), &codes);
+        }
     }
 
     /// Puts the block among those of other rows.
@@ -84,7 +147,10 @@ impl<const R: usize> Block<R> {
                 small[lane] = self.small[r][0];
                 small[LANES + lane] = self.small[r][1];
             }
-            spread(layout.bits, &self.codes[r], lane, codes);
+            let fours = self.codes[r].as_chunks::<QUAD>().0;
+            for (step, four) in codes.as_chunks_mut::<{ LANES * QUAD }>().0.iter_mut().zip(fours) {
+                step[lane * QUAD..][..QUAD].copy_from_slice(four);
+            }
         }
     }
 
@@ -99,7 +165,10 @@ impl<const R: usize> Block<R> {
             if !small.is_empty() {
                 this.small[r] = [small[lane], small[LANES + lane]];
             }
-            gather(layout.bits, codes, lane, &mut this.codes[r]);
+            let fours = this.codes[r].as_chunks_mut::<QUAD>().0;
+            for (step, four) in codes.as_chunks::<{ LANES * QUAD }>().0.iter().zip(fours) {
+                four.copy_from_slice(&step[lane * QUAD..][..QUAD]);
+            }
         }
         this
     }
@@ -108,151 +177,21 @@ impl<const R: usize> Block<R> {
     pub fn decode(&self, layout: Layout, out: &mut [f32]) {
         let (scale, minimum) = (half(&self.scale), half(&self.minimum));
         for (r, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-            let [a, b] = self.small[r];
-            for (i, out) in out.iter_mut().enumerate() {
-                let code = self.codes[r][i];
-                *out = match (layout.bits, layout.minimum, layout.records > 1) {
-                    (8, ..) => scale * f32::from(code as i8),
-                    (_, true, false) => scale * f32::from(code) + minimum,
-                    (_, true, true) => scale * f32::from(a) * f32::from(code) - minimum * f32::from(b),
-                    (_, false, small) => {
-                        let half = if i < BLOCK / 2 { a } else { b };
-                        let scale = if small { scale * f32::from(half as i8) } else { scale };
-                        scale * (i32::from(code) + layout.zero()) as f32
-                    }
+            for ((i, out), code) in out.iter_mut().enumerate().zip(unfold(layout.bits, &self.codes[r])) {
+                let small = self.small[r][i / (BLOCK / 2)];
+                let (scale, minimum) = match layout.small {
+                    Small::None => (scale, minimum),
+                    Small::Whole => (scale * f32::from(self.small[r][0]), -minimum * f32::from(self.small[r][1])),
+                    Small::Halves => (scale * f32::from(small as i8), 0.0),
+                    Small::Nibbles => (scale * f32::from(small & 15), -minimum * f32::from(small >> 4)),
+                };
+                let code = layout.table.map_or(code, |table| table[usize::from(code)]);
+                *out = match layout.minimum {
+                    true => scale * f32::from(code) + minimum,
+                    false => scale * (i32::from(code) + layout.zero()) as f32,
                 };
             }
         }
-    }
-
-    /// The ggml block.
-    #[cfg(test)]
-    pub fn join(&self, encoding: Encoding, out: &mut Vec<u8>) {
-        let codes = &self.codes[0];
-        let low =
-            |codes: &[u8; BLOCK]| -> Vec<u8> { (0..16).map(|i| codes[i] & 15 | (codes[i + 16] & 15) << 4).collect() };
-        let high: u32 = (0..BLOCK).map(|i| u32::from(codes[i] >> 4 & 1) << i).sum();
-        if encoding != Encoding::Q6K {
-            out.extend(self.scale);
-        }
-        match encoding {
-            Encoding::Q8_0 => out.extend(codes),
-            Encoding::Q4_0 => out.extend(low(codes)),
-            Encoding::Q4_1 => {
-                out.extend(self.minimum);
-                out.extend(low(codes));
-            }
-            Encoding::Q5_0 => {
-                out.extend(high.to_le_bytes());
-                out.extend(low(codes));
-            }
-            Encoding::Q5_1 => {
-                out.extend(self.minimum);
-                out.extend(high.to_le_bytes());
-                out.extend(low(codes));
-            }
-            Encoding::Q4K | Encoding::Q5K => {
-                out.extend(self.minimum);
-                let s = &self.small;
-                out.extend((0..4).map(|r| s[r][0] | s[r + 4][0] >> 4 << 6));
-                out.extend((0..4).map(|r| s[r][1] | s[r + 4][1] >> 4 << 6));
-                out.extend((4..8).map(|r| s[r][0] & 15 | (s[r][1] & 15) << 4));
-                if encoding == Encoding::Q5K {
-                    out.extend((0..BLOCK).map(|i| (0..R).map(|r| (self.codes[r][i] >> 4) << r).sum::<u8>()));
-                }
-                for pair in self.codes.chunks_exact(2) {
-                    out.extend((0..BLOCK).map(|i| pair[0][i] & 15 | (pair[1][i] & 15) << 4));
-                }
-            }
-            _ => {
-                for part in self.codes.chunks_exact(4) {
-                    for half in 0..2 {
-                        out.extend((0..BLOCK).map(|i| part[half][i] & 15 | (part[half + 2][i] & 15) << 4));
-                    }
-                }
-                for part in self.codes.chunks_exact(4) {
-                    out.extend((0..BLOCK).map(|i| (0..4).map(|q| (part[q][i] >> 4) << (2 * q)).sum::<u8>()));
-                }
-                out.extend(self.small.iter().flatten());
-                out.extend(self.scale);
-            }
-        }
-    }
-}
-
-/// Columns of a row that stand side by side.
-const QUAD: usize = 4;
-/// Bytes before the upper bits of codes of five and six bits.
-const LOW_BYTES: usize = 4 * BLOCK;
-
-/// Puts a row's codes in their places: four columns of each row at a time. Codes of fewer than 8 bits share a byte with
-/// those 16 columns on; the fifth bits of all eight quads share one byte, the upper two of six the byte of their half.
-#[inline(always)]
-fn spread(bits: u32, codes: &[u8; BLOCK], lane: usize, out: &mut [u8]) {
-    let at = |quad: usize| quad * BLOCK + lane * QUAD;
-    let mut put = |at: usize, four: [u8; QUAD]| out[at..at + QUAD].copy_from_slice(&four);
-    let of = |quad: usize, i: usize| codes[quad * QUAD + i];
-    if bits == 8 {
-        for quad in 0..BLOCK / QUAD {
-            put(at(quad), std::array::from_fn(|i| of(quad, i)));
-        }
-        return;
-    }
-    for quad in 0..4 {
-        put(at(quad), std::array::from_fn(|i| of(quad, i) & 15 | of(quad + 4, i) << 4));
-    }
-    if bits == 5 {
-        let byte = |i| (0..8).fold(0, |byte, quad| byte | (of(quad, i) >> 4 & 1) << quad);
-        put(LOW_BYTES + lane * QUAD, std::array::from_fn(byte));
-    }
-    if bits == 6 {
-        for half in 0..2 {
-            let byte = |i| (0..4).fold(0, |byte, quad| byte | (of(4 * half + quad, i) >> 4 & 3) << (2 * quad));
-            put(LOW_BYTES + at(half), std::array::from_fn(byte));
-        }
-    }
-}
-
-/// Finds a row's codes again.
-#[inline(always)]
-fn gather(bits: u32, packed: &[u8], lane: usize, codes: &mut [u8; BLOCK]) {
-    let four = |at: usize| &packed[at + lane * QUAD..][..QUAD];
-    let (quads, _) = codes.as_chunks_mut::<QUAD>();
-    if bits == 8 {
-        quads.iter_mut().enumerate().for_each(|(quad, codes)| codes.copy_from_slice(four(quad * BLOCK)));
-        return;
-    }
-    for (quad, codes) in quads.iter_mut().enumerate() {
-        let (low, later) = (four(quad % 4 * BLOCK), 4 * (quad / 4));
-        let high = match bits {
-            5 => four(LOW_BYTES),
-            6 => four(LOW_BYTES + quad / 4 * BLOCK),
-            _ => &[0; QUAD],
-        };
-        for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
-            let high = match bits {
-                5 => high >> quad & 1,
-                6 => high >> (2 * (quad % 4)) & 3,
-                _ => 0,
-            };
-            *code = low >> later & 15 | high << 4;
-        }
-    }
-}
-
-/// 16 bytes as 32 codes: the low nibbles first.
-#[inline(always)]
-fn nibbles(bytes: &[u8], codes: &mut [u8; BLOCK]) {
-    for (i, byte) in bytes.iter().enumerate() {
-        codes[i] = byte & 15;
-        codes[i + 16] = byte >> 4;
-    }
-}
-
-#[inline(always)]
-fn fifth_bits(bytes: &[u8], codes: &mut [u8; BLOCK]) {
-    for (i, code) in codes.iter_mut().enumerate() {
-        *code |= (bytes[i / 8] >> (i % 8) & 1) << 4;
     }
 }
 
@@ -264,4 +203,13 @@ fn six_bit_scales(packed: &[u8], record: usize) -> [u8; 2] {
     }
     let low = packed[record + 4];
     [low & 15 | packed[record - 4] >> 6 << 4, low >> 4 | packed[record] >> 6 << 4]
+}
+
+/// The signed scale of 16 columns of Q3_K, from the 12 bytes that hold all sixteen: eight bytes of low nibbles, then two bits
+/// of each.
+#[inline(always)]
+fn signed_six_bits(packed: &[u8], half: usize) -> u8 {
+    let low = packed[half % 8] >> (4 * (half / 8)) & 15;
+    let high = packed[8 + half % 4] >> (2 * (half / 4)) & 3;
+    (low | high << 4).wrapping_sub(32)
 }

@@ -1,10 +1,19 @@
 use super::*;
-use crate::representation::BLOCKED;
-use crate::stored::Stored;
+use crate::codec;
+use crate::representation::{Affine, BLOCKED, Codebook};
+use aehost_formats::Encoding;
 use proptest::prelude::*;
 
-fn packable() -> impl Iterator<Item = Encoding> {
-    BLOCKED.into_iter().filter(|e| Layout::of(*e).is_some())
+/// Every representation that is packed.
+fn packable() -> Vec<Representation> {
+    let mut forms: Vec<Representation> = BLOCKED.into_iter().map(Representation::Blocked).collect();
+    for (i, bits) in [2, 3, 4, 8].into_iter().enumerate() {
+        let group = [32, 64, 128][i % 3];
+        forms.extend([true, false].map(|symmetric| Representation::Affine(Affine { bits, group, symmetric })));
+    }
+    let table = std::array::from_fn(|i| ((i as i32 - 7) * (i as i32 - 7) * (i as i32 - 7) / 5) as i8);
+    forms.push(Representation::Codebook(Codebook { group: 64, table }));
+    forms
 }
 
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -19,20 +28,20 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Any bytes are a block; those of the scales are kept finite.
-fn random_blocks(encoding: Encoding, rows: usize, columns: usize, seed: u64) -> Vec<u8> {
-    let stored = Stored::from_floats(encoding, &numbers(rows * columns, seed), rows, columns).unwrap();
-    stored.raw().to_vec()
+fn random_blocks(form: Representation, rows: usize, columns: usize, seed: u64) -> Vec<u8> {
+    codec::encode(form, &numbers(rows * columns, seed), rows, columns, None).unwrap()
 }
 
 /// The fast product and the plain one.
-fn both(packed: &Packed, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+fn both(level: Level, packed: &Packed, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (rows, columns) = packed.shape();
     let len = x.len() / columns * rows;
     let (mut fast, mut plain) = (vec![f32::NAN; len], vec![f32::NAN; len]);
-    packed.linear(x, &mut fast);
     let mut room = Activations::default();
-    packed.linear_plain(room.round(packed.layout, x, columns), &mut plain);
+    let rounded = room.round(x, columns);
+    // SAFETY: the room lives on, and the output is as large as it must be.
+    unsafe { packed.linear_tiles(level, 0..packed.tiles(), rounded, fast.as_mut_ptr()) };
+    packed.linear_plain(rounded, &mut plain);
     (fast, plain)
 }
 
@@ -40,34 +49,34 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn packing_loses_nothing_and_decodes_as_ggml_does(rows in 1usize..20, groups in 1usize..4, seed in any::<u64>()) {
-        for encoding in packable() {
-            let columns = groups * encoding.block_size();
-            let bytes = random_blocks(encoding, rows, columns, seed);
-            let packed = Packed::new(encoding, &bytes, rows, columns);
-            prop_assert!(packed.unpack() == bytes, "{}", encoding.name());
+    fn packed_rows_decode_as_their_bytes_do(rows in 1usize..40, groups in 1usize..4, seed in any::<u64>()) {
+        for form in packable() {
+            let columns = groups * form.block_size();
+            let bytes = random_blocks(form, rows, columns, seed);
+            let packed = Packed::new(form, &bytes, rows, columns).unwrap();
             let mut expected = vec![0f32; rows * columns];
-            Stored::from_bytes(encoding, &bytes, rows, columns).unwrap().dequantize(0..rows, &mut expected);
+            codec::decode(form, &bytes, columns, &mut expected);
             let mut found = vec![0f32; columns];
             for (row, expected) in expected.chunks_exact(columns).enumerate() {
                 packed.decode_row(row, &mut found);
                 for (a, b) in found.iter().zip(expected) {
-                    prop_assert!((a - b).abs() <= 1e-6 * b.abs(), "{}: {a} is not {b}", encoding.name());
+                    prop_assert!((a - b).abs() <= 2e-6 * b.abs().max(0.1), "{form}: {a} is not {b}");
                 }
             }
         }
     }
 
     #[test]
-    fn fast_products_equal_their_definition(rows in 1usize..20, groups in 1usize..4, tokens in 1usize..11, seed in any::<u64>()) {
-        prop_assume!(available());
-        for encoding in packable() {
-            let columns = groups * encoding.block_size();
-            let packed = Packed::new(encoding, &random_blocks(encoding, rows, columns, seed), rows, columns);
+    fn fast_products_equal_their_definition(rows in 1usize..40, groups in 1usize..4, tokens in 1usize..30, seed in any::<u64>()) {
+        for form in packable() {
+            let columns = groups * form.block_size();
+            let packed = Packed::new(form, &random_blocks(form, rows, columns, seed), rows, columns).unwrap();
             let x = numbers(tokens * columns, seed ^ 1);
-            let (fast, plain) = both(&packed, &x);
-            for (a, b) in fast.iter().zip(&plain) {
-                prop_assert!((a - b).abs() < 1e-4 * (columns as f32).sqrt(), "{}: {a} is not {b}", encoding.name());
+            for level in Level::available() {
+                let (fast, plain) = both(level, &packed, &x);
+                for (a, b) in fast.iter().zip(&plain) {
+                    prop_assert!((a - b).abs() < 1e-4 * (columns as f32).sqrt(), "{form} {level:?}: {a} is not {b}");
+                }
             }
         }
     }
@@ -76,16 +85,14 @@ proptest! {
     fn rounding_keeps_what_its_bits_can_hold(blocks in 1usize..5, tokens in 1usize..5, seed in any::<u64>()) {
         let columns = blocks * BLOCK;
         let x: Vec<f32> = numbers(tokens * columns, seed).iter().map(|v| v * 9.0).collect();
-        for (encoding, codes) in [(Encoding::Q8_0, 32_767.0), (Encoding::Q4_0, 127.0)] {
-            let mut room = Activations::default();
-            let rounded = room.round(Layout::of(encoding).unwrap(), &x, columns);
-            for (i, block) in x.chunks_exact(BLOCK).enumerate() {
-                let largest = block.iter().fold(0f32, |m, v| m.max(v.abs()));
-                for (j, v) in block.iter().enumerate() {
-                    let at = i * BLOCK + j;
-                    let found = rounded.value(at / columns, at % columns);
-                    prop_assert!((found - f64::from(*v)).abs() <= f64::from(largest) / codes * 0.51);
-                }
+        let mut room = Activations::default();
+        let rounded = room.round(&x, columns);
+        for (i, block) in x.chunks_exact(BLOCK).enumerate() {
+            let largest = block.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (j, v) in block.iter().enumerate() {
+                let at = i * BLOCK + j;
+                let found = rounded.value(at / columns, at % columns);
+                prop_assert!((found - f64::from(*v)).abs() <= f64::from(largest) / 127.0 * 0.51);
             }
         }
     }
@@ -93,25 +100,26 @@ proptest! {
 
 #[test]
 fn extreme_codes_do_not_overflow() {
-    // All codes and all activations at their largest: the case that sums in 16 bits are cut for.
-    if !available() {
-        return;
-    }
-    for encoding in packable() {
-        let columns = 256;
-        let bytes = vec![0xffu8; encoding.bytes_of(&[8, columns]).unwrap()];
-        let mut packed = Packed::new(encoding, &bytes, 8, columns);
-        // The scales would be no numbers: set each header's to one.
-        let layout = packed.layout;
-        for group in packed.data.chunks_exact_mut(layout.group()) {
-            for scale in group[..layout.header()].chunks_exact_mut(2) {
-                scale.copy_from_slice(&f16::ONE.to_le_bytes());
+    // All codes and all activations at their largest: the case that narrow sums are cut for.
+    for form in packable() {
+        for fill in [0xffu8, 0] {
+            let columns = 256;
+            let bytes = vec![fill; form.bytes(&[16, columns]).unwrap() as usize];
+            let mut packed = Packed::new(form, &bytes, 16, columns).unwrap();
+            // The scales would be no numbers: set each header's to one.
+            let layout = packed.layout;
+            for group in packed.data.chunks_exact_mut(layout.group()) {
+                for scale in group[..layout.header()].chunks_exact_mut(2) {
+                    scale.copy_from_slice(&f16::ONE.to_le_bytes());
+                }
             }
-        }
-        for sign in [1.0, -1.0] {
-            let (fast, plain) = both(&packed, &vec![sign; 5 * columns]);
-            for (a, b) in fast.iter().zip(&plain) {
-                assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{}: {a} is not {b}", encoding.name());
+            for level in Level::available() {
+                for sign in [1.0, -1.0] {
+                    let (fast, plain) = both(level, &packed, &vec![sign; 5 * columns]);
+                    for (a, b) in fast.iter().zip(&plain) {
+                        assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{form} {level:?}: {a} is not {b}");
+                    }
+                }
             }
         }
     }
@@ -119,17 +127,15 @@ fn extreme_codes_do_not_overflow() {
 
 #[test]
 fn an_activation_that_is_no_number_is_not_rounded_away() {
-    if !available() {
-        return;
-    }
     for encoding in [Encoding::Q8_0, Encoding::Q4_0] {
-        let packed = Packed::new(encoding, &random_blocks(encoding, 8, 64, 1), 8, 64);
+        let form = Representation::Blocked(encoding);
+        let packed = Packed::new(form, &random_blocks(form, 8, 64, 1), 8, 64).unwrap();
         for bad in [f32::NAN, f32::INFINITY] {
             let mut x = vec![1f32; 64];
             x[40] = bad;
             let mut y = vec![0f32; 8];
             packed.linear(&x, &mut y);
-            assert!(y.iter().all(|y| y.is_nan()), "{}: {y:?}", encoding.name());
+            assert!(y.iter().all(|y| y.is_nan()), "{form}: {y:?}");
         }
     }
 }

@@ -74,27 +74,9 @@ impl wit::Host for HostCall<'_> {
         parts: Vec<wit::Part>,
     ) -> Answer<()> {
         let form = representation_in(form)?;
-        let wanted = match form {
-            Representation::Dense(_) => "values",
-            Representation::Blocked(_) => "blocks",
-        };
-        let [part] = parts.as_slice() else {
-            return Err(Fault::invalid(format!("weight `{name}` is stored in {} parts, not one", parts.len())).into());
-        };
-        if part.name != wanted {
-            return Err(Fault::invalid(format!("weight `{name}`: its part is `{wanted}`, not `{}`", part.name)).into());
-        }
-        let numbers = self.numbers(&part.value)?;
-        let given = numeric::dtype_name(numbers.dtype());
-        let dtype = match form {
-            Representation::Dense(ty) => ty.name(),
-            Representation::Blocked(_) => "uint8",
-        };
-        if given != dtype {
-            return Err(Fault::invalid(format!("weight `{name}`: `{wanted}` is {given}, not {dtype}")).into());
-        }
-        let bytes = numeric::read(&numbers, 0, numbers.elem_count() as u64)?;
+        let parts = parts.into_iter().map(|part| Ok((part.name, self.numbers(&part.value)?)));
+        let parts = parts.collect::<Answer<Vec<_>>>()?;
         let shape: Vec<usize> = shape.into_iter().map(|d| d as usize).collect();
-        Ok(self.editor(&model)?.store_weight(&name, &shape, form, bytes)?)
+        Ok(self.editor(&model)?.store_weight(&name, &shape, form, &parts)?)
     }
 }
