@@ -7,7 +7,7 @@ mod few;
 
 use crate::batch::Batch;
 use crate::cache::LayerCache;
-use crate::kernels::{self, softmax};
+use crate::kernels;
 use crate::threads::with_scratch;
 use std::ops::Range;
 
@@ -141,7 +141,8 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
     let keys = seen.len();
     let plain = cache.plain();
     let decoded = if few || plain.is_some() { 0 } else { seen.end };
-    with_scratch(task.rows * keys + decoded * (dim + value_dim), |scratch| {
+    with_scratch(task.rows * (1 + keys) + decoded * (dim + value_dim), |scratch| {
+        let (sums, scratch) = scratch.split_at_mut(task.rows);
         let (scores, decoded_both) = scratch.split_at_mut(task.rows * keys);
         let (decoded_keys, decoded_values) = decoded_both.split_at_mut(decoded * dim);
         if decoded > 0 {
@@ -157,10 +158,13 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
             if few {
                 let k = cache.key_lines(kv, dim).skip_rows(seen.start);
                 few::scores(q, task.stride, dim, k, keys, scores);
-                shares(spec, queries, &task, seen.start, scores);
+                shares(spec, queries, &task, seen.start, scores, sums);
                 let v = cache.value_lines(kv, value_dim).skip_rows(seen.start);
                 // SAFETY: as above.
-                unsafe { few::mix(scores, v, keys, value_dim, out, task.out_stride) };
+                unsafe {
+                    few::mix(scores, v, keys, value_dim, out, task.out_stride);
+                    divide(sums, value_dim, out, task.out_stride);
+                }
                 continue;
             }
             let ((k, k_row), (v, v_row)) = match plain {
@@ -175,9 +179,10 @@ pub(crate) unsafe fn attend(spec: &AttentionSpec, queries: &Queries<'_>, kv: usi
             unsafe {
                 let to = (scores.as_mut_ptr(), keys);
                 multiply((task.rows, keys, dim), to, (q.as_ptr(), task.stride), (k.as_ptr(), 1, k_row));
-                shares(spec, queries, &task, seen.start, scores);
+                shares(spec, queries, &task, seen.start, scores, sums);
                 let to = (out, task.out_stride);
                 multiply((task.rows, value_dim, keys), to, (scores.as_ptr(), keys), (v.as_ptr(), v_row, 1));
+                divide(sums, value_dim, out, task.out_stride);
             }
         }
     });
@@ -199,22 +204,47 @@ fn seen(spec: &AttentionSpec, queries: &Queries<'_>) -> Range<usize> {
     start.min(end)..end
 }
 
-/// From scores to shares: what a query does not see gets none; the first score is that of key `first`.
-fn shares(spec: &AttentionSpec, queries: &Queries<'_>, task: &Task, first: usize, scores: &mut [f32]) {
+/// From scores to shares, which are still to be divided by their sums: what a query does not see gets none. The first score
+/// is that of key `first`.
+fn shares(
+    spec: &AttentionSpec,
+    queries: &Queries<'_>,
+    task: &Task,
+    first: usize,
+    scores: &mut [f32],
+    sums: &mut [f32],
+) {
     let keys = scores.len() / task.rows;
-    for (row, scores) in scores.chunks_exact_mut(keys.max(1)).enumerate() {
+    for ((row, scores), sum) in scores.chunks_exact_mut(keys.max(1)).enumerate().zip(sums) {
         let token = if task.heads { 0 } else { row };
+        let mut scale = spec.scale;
+        // A cap is on scaled scores; and what exponents are taken of must be scaled by a positive number.
+        if spec.softcap.is_some() || scale <= 0.0 {
+            scores.iter_mut().for_each(|s| *s *= spec.scale);
+            scale = 1.0;
+        }
+        if let Some(cap) = spec.softcap {
+            kernels::cap(scores, cap);
+        }
         mask(spec, queries.cache, (queries.positions[token], queries.branches[token]), first, scores);
-        softmax(scores);
+        *sum = kernels::exponentials(scores, scale);
     }
 }
 
-/// Scales and caps the scores of one query, and takes out what it does not see.
-fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), first: usize, row: &mut [f32]) {
-    row.iter_mut().for_each(|s| *s *= spec.scale);
-    if let Some(cap) = spec.softcap {
-        kernels::cap(row, cap);
+/// Divides each row of what came out.
+///
+/// # Safety
+/// `out` must have a row of `width` numbers for each sum, `stride` apart, which nothing else may use meanwhile.
+unsafe fn divide(sums: &[f32], width: usize, out: *mut f32, stride: usize) {
+    for (row, sum) in sums.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.add(row * stride), width) };
+        out.iter_mut().for_each(|o| *o /= sum);
     }
+}
+
+/// Takes out what one query does not see.
+fn mask(spec: &AttentionSpec, cache: &LayerCache, query: (u32, u32), first: usize, row: &mut [f32]) {
     if spec.window == 0 && cache.spec.window == 0 && !cache.branched() {
         // Positions ascend: what is later is the end of the row.
         let seen = cache.positions[first..first + row.len()].partition_point(|p| *p <= query.0);

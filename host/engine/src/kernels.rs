@@ -1,5 +1,6 @@
 //! Inner loops on float32 rows, each beside its plain twin. The bodies are written so that the compiler vectorises them,
-//! and compiled twice: for the oldest x86-64, and for AVX2 with FMA, chosen at run time.
+//! and compiled twice: for the oldest x86-64, and for AVX2 with FMA, chosen at run time. `FUSED` says whether a product and a
+//! sum are one instruction.
 
 /// Compiles a body for AVX2 too, and picks at run time.
 macro_rules! multiversion {
@@ -7,7 +8,7 @@ macro_rules! multiversion {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
         fn $avx2($($arg: $ty),*) $(-> $ret)? {
-            $body($($arg),*)
+            $body::<true>($($arg),*)
         }
 
         $(#[$doc])*
@@ -17,9 +18,16 @@ macro_rules! multiversion {
                 // SAFETY: the features were just detected.
                 return unsafe { $avx2($($arg),*) };
             }
-            $body($($arg),*)
+            $body::<false>($($arg),*)
         }
     };
+}
+
+/// a * b + c.
+#[inline(always)]
+fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    // Where there is no such instruction, `mul_add` would be a call.
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 const LANES: usize = 16;
@@ -31,12 +39,12 @@ pub(crate) fn dot_plain(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn dot_body(a: &[f32], b: &[f32]) -> f32 {
+fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0f32; 2 * LANES];
     let (mut xs, mut ys) = (a.chunks_exact(2 * LANES), b.chunks_exact(2 * LANES));
     for (x, y) in (&mut xs).zip(&mut ys) {
         for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *s = x.mul_add(*y, *s);
+            *s = fma::<FUSED>(*x, *y, *s);
         }
     }
     let tail: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
@@ -58,18 +66,21 @@ fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
 
 /// exp for arguments of at most 0, to about 2e-7 relative: 2^n times a polynomial (Cephes' expf).
 #[inline(always)]
-fn exp_nonpositive(x: f32) -> f32 {
+fn exp_nonpositive<const FUSED: bool>(x: f32) -> f32 {
     let x = if x > -87.0 { x } else { -87.0 };
-    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.987_569_1e-4f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
-    let y = p * r * r + r + 1.0;
-    y * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    // Adding 1.5 x 2^23 leaves no room for a fraction: what remains is a whole number, in the lowest bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let whole = fma::<FUSED>(x, std::f32::consts::LOG2_E, MAGIC);
+    let n = whole - MAGIC;
+    let r = fma::<FUSED>(n, -0.693_359_4, x);
+    let r = fma::<FUSED>(n, 2.121_944_4e-4, r);
+    let p = fma::<FUSED>(1.987_569_1e-4, r, 1.398_199_9e-3);
+    let p = fma::<FUSED>(p, r, 8.333_452e-3);
+    let p = fma::<FUSED>(p, r, 4.166_579_6e-2);
+    let p = fma::<FUSED>(p, r, 1.666_666_5e-1);
+    let p = fma::<FUSED>(p, r, 5e-1);
+    let y = fma::<FUSED>(p * r, r, r) + 1.0;
+    y * f32::from_bits((whole.to_bits() << 23).wrapping_add(1f32.to_bits()))
 }
 
 #[inline(always)]
@@ -94,9 +105,12 @@ pub(crate) fn softmax_plain(scores: &mut [f32]) {
 }
 
 #[inline(always)]
-fn softmax_body(scores: &mut [f32]) {
+fn exponentials_body<const FUSED: bool>(scores: &mut [f32], scale: f32) -> f32 {
     let top = largest(scores);
-    let exponential = |s: f32| if s == f32::NEG_INFINITY { 0.0 } else { exp_nonpositive(s - top) };
+    let exponential = |s: f32| {
+        let e = exp_nonpositive::<FUSED>((s - top) * scale);
+        if s == f32::NEG_INFINITY { 0.0 } else { e }
+    };
     let mut sums = [0f32; LANES];
     let mut chunks = scores.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
@@ -110,26 +124,32 @@ fn softmax_body(scores: &mut [f32]) {
         *s = exponential(*s);
         sum += *s;
     }
-    let inverse = 1.0 / sum;
-    scores.iter_mut().for_each(|s| *s *= inverse);
+    sum
 }
 
 multiversion!(
-    /// softmax in place; scores of negative infinity become 0.
-    softmax, softmax_avx2, softmax_body(scores: &mut [f32])
+    /// exp(scale x (score - the largest)) in place, for a scale above 0; scores of negative infinity become 0. Gives back
+    /// the sum, by which softmax would divide.
+    exponentials, exponentials_avx2, exponentials_body(scores: &mut [f32], scale: f32) -> f32
 );
 
+/// softmax in place.
+pub(crate) fn softmax(scores: &mut [f32]) {
+    let inverse = 1.0 / exponentials(scores, 1.0);
+    scores.iter_mut().for_each(|s| *s *= inverse);
+}
+
 #[inline(always)]
-fn log_sum_exp_body(row: &[f32]) -> f32 {
+fn log_sum_exp_body<const FUSED: bool>(row: &[f32]) -> f32 {
     let top = largest(row);
     let mut sums = [0f32; LANES];
     let mut chunks = row.chunks_exact(LANES);
     for chunk in &mut chunks {
         for (sum, s) in sums.iter_mut().zip(chunk) {
-            *sum += exp_nonpositive(*s - top);
+            *sum += exp_nonpositive::<FUSED>(*s - top);
         }
     }
-    let tail: f32 = chunks.remainder().iter().map(|s| exp_nonpositive(*s - top)).sum();
+    let tail: f32 = chunks.remainder().iter().map(|s| exp_nonpositive::<FUSED>(*s - top)).sum();
     top + (total(sums) + tail).ln()
 }
 
@@ -140,10 +160,10 @@ multiversion!(
 
 /// Sum of exp(p - top) * (p - q), the part of the divergence that needs both rows.
 #[inline(always)]
-fn weighted_gap_body(p: &[f32], q: &[f32], log_sum: f32) -> f32 {
+fn weighted_gap_body<const FUSED: bool>(p: &[f32], q: &[f32], log_sum: f32) -> f32 {
     let mut sums = [0f32; LANES];
     let (mut ps, mut qs) = (p.chunks_exact(LANES), q.chunks_exact(LANES));
-    let term = |p: f32, q: f32| exp_nonpositive(p - log_sum) * (p - q);
+    let term = |p: f32, q: f32| exp_nonpositive::<FUSED>(p - log_sum) * (p - q);
     for (p, q) in (&mut ps).zip(&mut qs) {
         for ((sum, p), q) in sums.iter_mut().zip(p).zip(q) {
             *sum += term(*p, *q);
@@ -158,38 +178,38 @@ multiversion!(
 );
 
 #[inline(always)]
-fn sigmoid_one(x: f32) -> f32 {
+fn sigmoid_one<const FUSED: bool>(x: f32) -> f32 {
     // exp of a non-positive argument only: 1 / (1 + e^-x) for x >= 0, e^x / (1 + e^x) below.
-    let e = exp_nonpositive(-x.abs());
+    let e = exp_nonpositive::<FUSED>(-x.abs());
     (if x >= 0.0 { 1.0 } else { e }) / (1.0 + e)
 }
 
 #[inline(always)]
-fn silu_one(x: f32) -> f32 {
-    x * sigmoid_one(x)
+fn silu_one<const FUSED: bool>(x: f32) -> f32 {
+    x * sigmoid_one::<FUSED>(x)
 }
 
 #[inline(always)]
-fn tanh_one(x: f32) -> f32 {
+fn tanh_one<const FUSED: bool>(x: f32) -> f32 {
     // Near 0 the difference of two numbers near 1 would lose digits: there it is the power series.
     let square = x * x;
     let near = x * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 - square * (17.0 / 315.0))));
-    let far = 2.0 * sigmoid_one(2.0 * x) - 1.0;
+    let far = 2.0 * sigmoid_one::<FUSED>(2.0 * x) - 1.0;
     if square < 0.0225 { near } else { far }
 }
 
 /// By tanh; (1 + tanh(u)) / 2 is the sigmoid of 2 u.
 #[inline(always)]
-fn gelu_tanh_one(x: f32) -> f32 {
+fn gelu_tanh_one<const FUSED: bool>(x: f32) -> f32 {
     const ROOT: f32 = 0.797_884_6; // of 2 / pi
-    x * sigmoid_one(2.0 * ROOT * (x + 0.044_715 * x * x * x))
+    x * sigmoid_one::<FUSED>(2.0 * ROOT * (x + 0.044_715 * x * x * x))
 }
 
 /// Functions of single numbers on slices.
 macro_rules! elementwise {
     ($($(#[$doc:meta])* $name:ident, $avx2:ident, $body:ident = $one:expr;)*) => {$(
         #[inline(always)]
-        fn $body(x: &[f32], out: &mut [f32]) {
+        fn $body<const FUSED: bool>(x: &[f32], out: &mut [f32]) {
             out.iter_mut().zip(x).for_each(|(o, x)| *o = $one(*x));
         }
         multiversion!($(#[$doc])* $name, $avx2, $body(x: &[f32], out: &mut [f32]));
@@ -198,20 +218,20 @@ macro_rules! elementwise {
 
 elementwise! {
     /// 1 / (1 + exp(-x)).
-    sigmoid, sigmoid_avx2, sigmoid_body = sigmoid_one;
+    sigmoid, sigmoid_avx2, sigmoid_body = sigmoid_one::<FUSED>;
     /// The hyperbolic tangent.
-    tanh, tanh_avx2, tanh_body = tanh_one;
+    tanh, tanh_avx2, tanh_body = tanh_one::<FUSED>;
     /// x * sigmoid(x).
-    silu, silu_avx2, silu_body = silu_one;
+    silu, silu_avx2, silu_body = silu_one::<FUSED>;
     /// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
-    gelu_tanh, gelu_tanh_avx2, gelu_tanh_body = gelu_tanh_one;
+    gelu_tanh, gelu_tanh_avx2, gelu_tanh_body = gelu_tanh_one::<FUSED>;
 }
 
 /// The same, times another number.
 macro_rules! gated {
     ($($(#[$doc:meta])* $name:ident, $avx2:ident, $body:ident = $one:expr;)*) => {$(
         #[inline(always)]
-        fn $body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        fn $body<const FUSED: bool>(gate: &[f32], up: &[f32], out: &mut [f32]) {
             out.iter_mut().zip(gate).zip(up).for_each(|((o, g), u)| *o = $one(*g) * u);
         }
         multiversion!($(#[$doc])* $name, $avx2, $body(gate: &[f32], up: &[f32], out: &mut [f32]));
@@ -220,14 +240,14 @@ macro_rules! gated {
 
 gated! {
     /// silu(gate) * up.
-    mul_silu, mul_silu_avx2, mul_silu_body = silu_one;
+    mul_silu, mul_silu_avx2, mul_silu_body = silu_one::<FUSED>;
     /// gelu(gate) * up, by tanh.
-    mul_gelu_tanh, mul_gelu_tanh_avx2, mul_gelu_tanh_body = gelu_tanh_one;
+    mul_gelu_tanh, mul_gelu_tanh_avx2, mul_gelu_tanh_body = gelu_tanh_one::<FUSED>;
 }
 
 #[inline(always)]
-fn cap_body(scores: &mut [f32], cap: f32) {
-    scores.iter_mut().for_each(|s| *s = tanh_one(*s / cap) * cap);
+fn cap_body<const FUSED: bool>(scores: &mut [f32], cap: f32) {
+    scores.iter_mut().for_each(|s| *s = tanh_one::<FUSED>(*s / cap) * cap);
 }
 
 multiversion!(
@@ -236,8 +256,8 @@ multiversion!(
 );
 
 #[inline(always)]
-fn root_mean_square_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let inverse = 1.0 / (dot_body(x, x) / x.len() as f32 + epsilon).sqrt();
+fn root_mean_square_norm_body<const FUSED: bool>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let inverse = 1.0 / (dot_body::<FUSED>(x, x) / x.len() as f32 + epsilon).sqrt();
     for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
         *o = x * inverse * w;
     }

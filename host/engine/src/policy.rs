@@ -15,7 +15,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threads: None, prefill_chunk: 512 }
+        Self { threads: None, prefill_chunk: 256 }
     }
 }
 

@@ -102,8 +102,12 @@ impl Plan {
             let stored = if matches!(op, Op::Cache(_)) { &[][..] } else { &outputs[..] };
             for slot in stored {
                 let wanted = slots[*slot];
-                let fits = |b: &usize| plan.buffers[*b].rows == wanted.rows;
-                let reusable = free.iter().rposition(fits).filter(|_| constant.is_none());
+                // The one that is least too wide, or else that needs the least widening.
+                let fits = |at: &usize| plan.buffers[free[*at]].rows == wanted.rows && constant.is_none();
+                let reusable = (0..free.len()).filter(fits).min_by_key(|at| {
+                    let width = plan.buffers[free[*at]].width;
+                    (width < wanted.width, width.abs_diff(wanted.width))
+                });
                 let buffer = match reusable {
                     Some(at) => free.swap_remove(at),
                     None => {

@@ -28,7 +28,7 @@ impl Family for Llama {
             let experts = format!("block_sparse_moe.experts.*.{hugging_face}");
             b.name(&format!("feed-forward.experts.{part}"), &format!("ffn_{part}_exps"), &experts);
         }
-        b.pre_norm_decoder(&config, &attention, &windows, |b, x| match &experts {
+        b.pre_norm_decoder(&config, attention.with_windows(&windows), |b, x| match &experts {
             Some(experts) => b.experts(x, experts),
             None => b.gated_feed_forward("feed-forward", x, "silu", config.feed_forward),
         })

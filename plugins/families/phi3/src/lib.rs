@@ -21,7 +21,7 @@ impl Family for Phi3 {
             metadata.optional_integer("rope.scaling.original_context_length", "original_max_position_embeddings")?;
         config.context = original.unwrap_or(config.context).min(config.context);
         let windows = metadata.windows(config.layers, |_| true)?;
-        b.pre_norm_decoder(&config, &attention, &windows, |b, x| {
+        b.pre_norm_decoder(&config, attention.with_windows(&windows), |b, x| {
             b.gated_feed_forward("feed-forward", x, "silu", config.feed_forward)
         })
     }

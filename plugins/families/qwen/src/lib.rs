@@ -31,7 +31,7 @@ impl Family for Qwen {
         let shared = metadata
             .optional_integer("expert_shared_feed_forward_length", "shared_expert_intermediate_size")?
             .unwrap_or(0);
-        b.pre_norm_decoder(&config, &attention, &windows, |b, x| match &experts {
+        b.pre_norm_decoder(&config, attention.with_windows(&windows), |b, x| match &experts {
             Some(experts) if b.has_experts()? => {
                 let y = b.experts(x, experts)?;
                 if shared == 0 {

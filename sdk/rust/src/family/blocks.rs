@@ -2,6 +2,19 @@
 
 use super::{Attention, Builder, Config, Error, Experts, Norm, Source, ValueId};
 
+impl Attention {
+    /// Self-attention for [`Builder::pre_norm_decoder`]; `windows` has the tokens that each layer's queries see, 0 for all.
+    pub fn with_windows(
+        &self,
+        windows: &[i64],
+    ) -> impl Fn(&mut Builder, usize, ValueId, ValueId) -> Result<ValueId, Error> {
+        move |b, layer, x, positions| {
+            let window = windows.get(layer).copied().unwrap_or(0);
+            b.self_attention(x, positions, &Self { window, ..self.clone() })
+        }
+    }
+}
+
 impl Builder<'_> {
     /// Begins `decode` and states what the model is; gives the token ids and their positions.
     pub fn decoder(&mut self, config: &Config) -> Result<(ValueId, ValueId), Error> {
@@ -24,23 +37,20 @@ impl Builder<'_> {
     }
 
     /// All of a decoder whose layers norm what attention and the feed-forward network read, and add what they give to the
-    /// stream. `windows` has the tokens that each layer's queries see, 0 for all; `feed_forward` adds a layer's network.
+    /// stream. `attention` adds a layer's, of normed tokens and positions; `feed_forward` its network.
     pub fn pre_norm_decoder(
         &mut self,
         config: &Config,
-        attention: &Attention,
-        windows: &[i64],
+        attention: impl Fn(&mut Self, usize, ValueId, ValueId) -> Result<ValueId, Error>,
         feed_forward: impl Fn(&mut Self, ValueId) -> Result<ValueId, Error>,
     ) -> Result<(), Error> {
         let (ids, positions) = self.decoder(config)?;
         self.norms(Norm { op: "rms-norm", epsilon: config.epsilon, offset: 0.0 });
-        let mut attention = attention.clone();
         let mut x = self.embedding(ids, None)?;
-        for (layer, window) in (0..).zip(windows) {
-            self.layer(Some(layer));
-            attention.window = *window;
+        for layer in 0..config.layers as usize {
+            self.layer(Some(layer as u32));
             let y = self.norm("attention.norm", x)?;
-            let y = self.self_attention(y, positions, &attention)?;
+            let y = attention(self, layer, y, positions)?;
             x = self.apply("add", "attention.residual", "residual", [x, y])?;
             let y = self.norm("feed-forward.norm", x)?;
             let y = feed_forward(self, y)?;

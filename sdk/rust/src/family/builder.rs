@@ -78,9 +78,9 @@ impl<'a> Builder<'a> {
         self.names.set(part, gguf, hugging_face);
     }
 
-    /// How the norms that follow work.
-    pub fn norms(&mut self, norm: Norm) {
-        self.norm = norm;
+    /// How the norms that follow work; gives back how those before did.
+    pub fn norms(&mut self, norm: Norm) -> Norm {
+        std::mem::replace(&mut self.norm, norm)
     }
 
     /// The tensor of a part's slot, `weight` or `bias`.

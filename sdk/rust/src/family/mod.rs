@@ -3,6 +3,7 @@
 mod blocks;
 mod builder;
 mod config;
+mod latent;
 mod names;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -15,6 +16,7 @@ pub use config::{Config, Experts, Metadata, rope};
 pub use exports::Description;
 pub use graph::{Slot, Spec, ValueId};
 pub use host::Source;
+pub use latent::Latent;
 
 /// Turns one kind of checkpoint into a graph.
 pub trait Family: 'static {
