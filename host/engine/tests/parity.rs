@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use aehost_common::{Setting, Settings};
-use aehost_engine::{BoundTensor, Device, FloatType, Model, Representation, Rows, Sequence, Variant};
+use aehost_engine::{Affine, BoundTensor, Device, FloatType, Model, Representation, Rows, Sequence, Variant};
 use aehost_formats::{Checkpoint, Encoding, gguf};
 use aehost_graph::{Slot, Spec, ValueId, ValueType};
 use candle_core::Tensor;
@@ -294,22 +294,44 @@ fn a_context_that_is_too_long_is_refused_before_any_work() {
     assert_eq!(error, "a sequence of 129 tokens is longer than the model's context of 128");
 }
 
+/// A model in each representation against the same with its numbers as float32: what differs is the rounding of activations.
 #[test]
-fn blocked_weights_stay_close_and_take_less_memory() {
+fn every_representation_runs_as_its_numbers_do_and_takes_less_memory() {
     let fixture = fixture();
     let base = llama(&fixture.checkpoint, &cache("float16", 0, 0));
-    let mut small = base.clone();
     let names: Vec<String> = base.graph().used_weights().into_iter().map(str::to_owned).collect();
-    for name in names.iter().filter(|n| base.describe_weight(n).unwrap().shape.len() == 2) {
-        small.encode_weight(name, Representation::Blocked(Encoding::Q8_0), None).unwrap();
-    }
-    assert!(small.weight_bytes() * 3 < base.weight_bytes());
+    let matrices: Vec<&String> = names.iter().filter(|n| base.describe_weight(n).unwrap().shape.len() == 2).collect();
+    let affine = |bits, symmetric| Representation::Affine(Affine { bits, group: 32, symmetric });
+    let normal = Settings(vec![Setting::new("group", 32i64)]);
+    let forms = [
+        Representation::Blocked(Encoding::Q8_0),
+        Representation::Blocked(Encoding::Q4_1),
+        affine(8, false),
+        affine(4, true),
+        affine(3, false),
+        affine(2, false),
+        Representation::parse("codebook", &normal).unwrap(),
+        Representation::Sparse(FloatType::F16),
+    ];
     let tokens = tokens(24, 8);
-    let [a, b] = [&base, &small].map(|v| all_logits(&Model::new(v, &Device::Cpu, 2).unwrap(), &tokens).pop().unwrap());
-    let product = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
-    let cosine = product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt();
-    assert!(cosine > 0.995, "the logits point elsewhere: cosine {cosine}");
-    assert_ne!(a, b, "the blocked weights are really in use");
+    for form in forms {
+        let (mut small, mut plain) = (base.clone(), base.clone());
+        for name in &matrices {
+            small.encode_weight(name, form, None).unwrap();
+            plain.put_weight(name, &small.read_weight(name, None).unwrap(), FloatType::F32).unwrap();
+        }
+        assert!(small.weight_bytes() * 17 < base.weight_bytes() * 10, "{form} takes {} bytes", small.weight_bytes());
+        let logits = [&plain, &small].map(|v| all_logits(&Model::new(v, &Device::Cpu, 2).unwrap(), &tokens).concat());
+        let [a, b] = &logits;
+        let product = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+        let cosine = product(a, b) / (product(a, a) * product(b, b)).sqrt();
+        assert!(cosine > 0.997, "{form}: the logits point elsewhere: cosine {cosine}");
+        if matches!(form, Representation::Sparse(_)) {
+            assert!(largest_gap(a, b) < 1e-3, "nothing is rounded here");
+        } else {
+            assert_ne!(a, b, "{form} is really in use");
+        }
+    }
 }
 
 /// A graph that has every token-wise op, some with a weight as a value.
