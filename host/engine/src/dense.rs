@@ -60,13 +60,24 @@ impl Rows<'_> {
         let (count, skip) = self.block;
         let mut numbers = vec![T::default(); (self.bytes.len() / self.row).div_ceil(LANES) * LANES * per_row];
         let tiles = numbers.par_chunks_mut((LANES * per_row).max(1));
-        tiles.zip(self.bytes.par_chunks(LANES * self.row)).for_each(|(tile, rows)| {
-            for (lane, row) in rows.chunks_exact(self.row).enumerate() {
-                let blocks = row.chunks_exact(skip + count * SIZE);
-                let values = blocks.flat_map(|block| block[skip..].as_chunks::<SIZE>().0).map(|bytes| read(*bytes));
-                tile[lane..].iter_mut().step_by(LANES).zip(values).for_each(|(to, value)| *to = value);
-            }
-        });
+        tiles.zip(self.bytes.par_chunks(LANES * self.row)).for_each_init(
+            || vec![T::default(); LANES * per_row],
+            |side_by_side, (tile, rows)| {
+                let rows = rows.chunks_exact(self.row);
+                // Rows that the last tile lacks are zeros.
+                side_by_side[rows.len() * per_row..].fill(T::default());
+                for (row, to) in rows.zip(side_by_side.chunks_exact_mut(per_row.max(1))) {
+                    let blocks = row.chunks_exact(skip + count * SIZE).zip(to.chunks_exact_mut(count));
+                    for (block, to) in blocks {
+                        let bytes = block[skip..].as_chunks::<SIZE>().0;
+                        to.iter_mut().zip(bytes).for_each(|(to, bytes)| *to = read(*bytes));
+                    }
+                }
+                for (column, sixteen) in tile.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                    *sixteen = std::array::from_fn(|lane| side_by_side[lane * per_row + column]);
+                }
+            },
+        );
         numbers
     }
 
@@ -99,7 +110,7 @@ impl Dense {
         };
         assert_eq!(Some(bytes.len() as u64), form.bytes(&[rows, columns]), "the bytes must be the matrix");
         let kept = if sparse { columns / QUAD * KEPT } else { columns };
-        let block = if sparse { (SPARSE_BLOCK / QUAD * KEPT, 1) } else { (1, 0) };
+        let block = if sparse { (SPARSE_BLOCK / QUAD * KEPT, 1) } else { (columns.max(1), 0) };
         let rows_of = Rows { bytes, row: (bytes.len() / rows.max(1)).max(1), block };
         let numbers = match ty {
             FloatType::F32 => Numbers::F32(rows_of.interleave(kept, f32::from_le_bytes)),
