@@ -54,8 +54,9 @@ impl Level {
     }
 }
 
-/// Calls a function that is generic in its [`Lanes`], compiled for a level: `at_level!(level, f::<S, ...>(args))` with `S`
-/// standing for the lanes. The function must be `#[inline(always)]`, and so must all that it calls with them.
+/// Calls a function that is generic in its [`Lanes`] and in nothing else, compiled for a level: `at_level!(level, f(x: X, y: Y))`
+/// with the arguments as variables and their types. The function must be `#[inline(always)]`, and so must all that it calls
+/// with its lanes.
 macro_rules! at_level {
     ($level:expr, $function:ident ( $($arg:ident : $ty:ty),* )) => {{
         #[cfg(target_arch = "x86_64")]

@@ -29,23 +29,14 @@ pub(crate) const BLOCK: usize = 32;
 /// Evaluates an expression with `$R` as the number of records of a layout.
 macro_rules! with_records {
     ($layout:expr, $R:ident => $body:expr) => {
+        with_records!(@each $layout, $R, $body, 1 2 4 8)
+    };
+    (@each $layout:expr, $R:ident, $body:expr, $($records:literal)*) => {
         match $layout.records {
-            1 => {
-                const $R: usize = 1;
+            $($records => {
+                const $R: usize = $records;
                 $body
-            }
-            2 => {
-                const $R: usize = 2;
-                $body
-            }
-            4 => {
-                const $R: usize = 4;
-                $body
-            }
-            8 => {
-                const $R: usize = 8;
-                $body
-            }
+            })*
             other => unreachable!("no layout has {other} records"),
         }
     };
@@ -53,8 +44,7 @@ macro_rules! with_records {
 
 /// Puts rows of blocks in the lanes of a tile.
 fn pack_tile<const R: usize>(form: Representation, layout: Layout, rows: &[u8], tile: &mut [u8]) {
-    let (groups, row_bytes) = (tile.len() / layout.group(), tile.len() / layout.group() * form.block_bytes());
-    debug_assert_eq!(groups * layout.group(), tile.len());
+    let row_bytes = tile.len() / layout.group() * form.block_bytes();
     for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
         let groups = tile.chunks_exact_mut(layout.group());
         for (block, group) in row.chunks_exact(form.block_bytes()).zip(groups) {
