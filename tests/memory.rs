@@ -53,7 +53,7 @@ fn peak_memory_does_not_depend_on_the_trials_before() {
 
 #[test]
 fn peak_memory_is_explained_by_weights_and_caches_however_the_configuration_was_made() {
-    let trials = trials(&[("trials = 6", "trials = 12")], &["--seed", "3"]);
+    let trials = trials(&[("trials = 6", "trials = 10")], &["--seed", "3"]);
     let baseline = rest(&trials[0]);
     let (mut calibrated, mut weighed) = (0, 0);
     for trial in trials[1..].iter().filter(|trial| trial["outcome"]["kind"] == "ok") {
@@ -72,5 +72,5 @@ fn peak_memory_is_explained_by_weights_and_caches_however_the_configuration_was_
             peak(trial)
         );
     }
-    assert!(calibrated >= 1 && weighed >= 1, "{calibrated} trials dropped layers, {weighed} weighed their errors");
+    assert!(calibrated >= 2 && weighed >= 2, "{calibrated} trials dropped layers, {weighed} weighed their errors");
 }

@@ -3,7 +3,7 @@
 //! registers; sums are float32. Of a matrix with two zeros among every four columns only the other two are kept, and where
 //! they stand; its products pick the activations that they need, and are half as many.
 
-use crate::lanes::{LANES, Lanes, Level, QUAD, at_level};
+use crate::lanes::{LANES, Lanes, Level, Portion, QUAD, at_level, portions};
 use crate::representation::SPARSE_BLOCK;
 use crate::threads::SendPointer;
 use crate::{FloatType, Representation};
@@ -260,78 +260,78 @@ unsafe fn all_tokens<S: Lanes, T: Number, const SPARSE: bool>(
     let (rows, columns) = w.shape();
     let many = if SPARSE { S::TOKENS.2 } else { S::TOKENS.1 };
     let (tokens, kept) = (x.len() / columns.max(1), w.kept());
-    for first in (0..tokens).step_by(GROUPS * many) {
-        let end = tokens.min(first + GROUPS * many);
-        for tile in tiles.clone() {
-            let mut m = first;
-            while m < end {
-                // SAFETY: a tile has `kept` times sixteen numbers and as many positions as it has kept; the tokens are
-                // there; the rest is the caller's promise.
-                unsafe {
-                    let work = Work {
-                        numbers: numbers.as_ptr().add(tile * LANES * kept),
-                        positions: positions.as_ptr().wrapping_add(tile * kept),
-                        columns,
-                        x: x.as_ptr().add(m * columns),
-                        out: y.add(m * rows + tile * LANES),
-                        out_row: rows,
-                        lanes: LANES.min(rows - tile * LANES),
-                    };
-                    // A few tokens have sums of their own for every third column, so that no product waits for the one
-                    // before; with more, one set of sums keeps the multipliers busy.
-                    m += match end - m {
-                        12.. if many >= 12 => multiply::<S, T, SPARSE, 12, 1>(work),
-                        6.. if many >= 6 => multiply::<S, T, SPARSE, 6, 1>(work),
-                        4.. if many >= 4 => multiply::<S, T, SPARSE, 4, 1>(work),
-                        2.. => multiply::<S, T, SPARSE, 2, 3>(work),
-                        _ => multiply::<S, T, SPARSE, 1, 3>(work),
-                    };
-                }
+    for Portion { tile, first, count } in portions(tiles, tokens, GROUPS * many, many) {
+        // SAFETY: a tile has `kept` times sixteen numbers and as many positions as it has kept; the tokens are there; the
+        // rest is the caller's promise.
+        unsafe {
+            let work = Work {
+                numbers: numbers.as_ptr().add(tile * LANES * kept),
+                positions: positions.as_ptr().wrapping_add(tile * kept),
+                columns,
+                x: x.as_ptr().add(first * columns),
+                out: y.add(first * rows + tile * LANES),
+                out_row: rows,
+                lanes: LANES.min(rows - tile * LANES),
+            };
+            // A few tokens have sums of their own for every third column, so that no product waits for the one before; with
+            // more, one set of sums keeps the multipliers busy.
+            match count {
+                12 if many >= 12 => multiply::<S, T, SPARSE, 12, 1>(work),
+                6 if many >= 6 => multiply::<S, T, SPARSE, 6, 1>(work),
+                4 if many >= 4 => multiply::<S, T, SPARSE, 4, 1>(work),
+                2 => multiply::<S, T, SPARSE, 2, 3>(work),
+                _ => multiply::<S, T, SPARSE, 1, 3>(work),
             }
         }
     }
 }
 
-/// The products of a tile with `M` tokens, `APART` steps of columns having sums of their own; gives back `M`.
+/// Adds the products of one step: of a column, or of one of the two that are kept of four.
 #[inline(always)]
-unsafe fn multiply<S: Lanes, T: Number, const SPARSE: bool, const M: usize, const APART: usize>(
+unsafe fn add_step<S: Lanes, T: Number, const SPARSE: bool, const M: usize>(
     work: Work<T>,
-) -> usize {
-    // A step is a column, or one of the two that are kept of four.
+    step: usize,
+    sums: &mut [S::Floats; M],
+) {
+    // SAFETY: the caller's tile and tokens.
+    unsafe {
+        let weights = T::sixteen::<S>(work.numbers.add(step * LANES));
+        if SPARSE {
+            let indices = S::indices(*work.positions.add(step));
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let x = S::pick(work.x.add(m * work.columns + step / KEPT * QUAD), indices);
+                *sum = S::multiply_add(weights, x, *sum);
+            }
+        } else {
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let x = S::splat(*work.x.add(m * work.columns + step));
+                *sum = S::multiply_add(weights, x, *sum);
+            }
+        }
+    }
+}
+
+/// The products of a tile with `M` tokens, `APART` steps of columns having sums of their own.
+#[inline(always)]
+unsafe fn multiply<S: Lanes, T: Number, const SPARSE: bool, const M: usize, const APART: usize>(work: Work<T>) {
     let steps = if SPARSE { work.columns / QUAD * KEPT } else { work.columns };
     // SAFETY: the caller's tile, tokens and output.
     unsafe {
         let mut sums = [[S::splat(0.0); M]; APART];
-        let add = |step: usize, sums: &mut [S::Floats; M]| {
-            let weights = T::sixteen::<S>(work.numbers.add(step * LANES));
-            if SPARSE {
-                let indices = S::indices(*work.positions.add(step));
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    let x = S::pick(work.x.add(m * work.columns + step / KEPT * QUAD), indices);
-                    *sum = S::multiply_add(weights, x, *sum);
-                }
-            } else {
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    let x = S::splat(*work.x.add(m * work.columns + step));
-                    *sum = S::multiply_add(weights, x, *sum);
-                }
-            }
-        };
         let whole = steps / APART * APART;
         for step in (0..whole).step_by(APART) {
             for (apart, sums) in sums.iter_mut().enumerate() {
-                add(step + apart, sums);
+                add_step::<S, T, SPARSE, M>(work, step + apart, sums);
             }
         }
         for step in whole..steps {
-            add(step, &mut sums[0]);
+            add_step::<S, T, SPARSE, M>(work, step, &mut sums[0]);
         }
         for m in 0..M {
             let total = sums[1..].iter().fold(sums[0][m], |total, sums| S::add(total, sums[m]));
             S::store(total, work.out.add(m * work.out_row), work.lanes);
         }
     }
-    M
 }
 
 #[cfg(test)]

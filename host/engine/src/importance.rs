@@ -37,10 +37,7 @@ fn nearest(x: f32) -> f32 {
 /// Writes the blocks of one row, a multiple of the block long. `importance` has the row's length.
 pub(crate) fn encode(form: Representation, row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2")
-        && std::is_x86_feature_detected!("fma")
-        && std::is_x86_feature_detected!("f16c")
-    {
+    if crate::lanes::has_avx2() {
         // SAFETY: the features were just detected.
         return unsafe { encode_avx2(form, row, importance, out) };
     }

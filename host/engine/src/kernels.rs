@@ -14,7 +14,7 @@ macro_rules! multiversion {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
-            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            if crate::lanes::has_avx2() {
                 // SAFETY: the features were just detected.
                 return unsafe { $avx2($($arg),*) };
             }

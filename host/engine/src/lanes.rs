@@ -15,6 +15,8 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
+use std::ops::Range;
+
 /// Rows that stand side by side.
 pub(crate) const LANES: usize = 16;
 /// Columns of a row that stand side by side, where codes are bytes.
@@ -39,7 +41,7 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         let more = {
             use std::is_x86_feature_detected as has;
-            let avx2 = has!("avx2") && has!("fma") && has!("f16c");
+            let avx2 = has_avx2();
             let avx512 = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni");
             [(avx2, Level::Avx2), (avx512, Level::Avx512)].into_iter().filter_map(|(has, level)| has.then_some(level))
         };
@@ -52,6 +54,46 @@ impl Level {
     pub fn best() -> Self {
         Self::available().last().unwrap_or(Level::Portable)
     }
+}
+
+/// Whether this machine has AVX2, FMA and F16C.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    use std::is_x86_feature_detected as has;
+    has!("avx2") && has!("fma") && has!("f16c")
+}
+
+/// A tile, and some tokens that it multiplies at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Portion {
+    pub tile: usize,
+    pub first: usize,
+    /// 12, 6, 4, 2 or 1.
+    pub count: usize,
+}
+
+/// All tiles with all tokens, of which at most `many` are multiplied at once. `near` tokens go through all tiles before the
+/// next, so that their activations stay in cache.
+#[inline(always)]
+pub(crate) fn portions(tiles: Range<usize>, tokens: usize, near: usize, many: usize) -> impl Iterator<Item = Portion> {
+    // The tokens that are going through the tiles, and where they are.
+    let (mut going, mut tile, mut first) = (0..tokens.min(near), tiles.start, 0);
+    std::iter::from_fn(move || {
+        if first == going.end {
+            (tile, first) = (tile + 1, going.start);
+        }
+        if tile >= tiles.end {
+            going = going.end..tokens.min(going.end + near);
+            (tile, first) = (tiles.start, going.start);
+        }
+        if going.is_empty() || tiles.is_empty() {
+            return None;
+        }
+        let left = going.end - first;
+        let count = [12, 6, 4, 2].into_iter().find(|count| *count <= many && *count <= left).unwrap_or(1);
+        first += count;
+        Some(Portion { tile, first: first - count, count })
+    })
 }
 
 /// Calls a function that is generic in its [`Lanes`] and in nothing else, compiled for a level: `at_level!(level, f(x: X, y: Y))`
@@ -87,8 +129,6 @@ pub(crate) use at_level;
 pub(crate) trait Lanes {
     /// Four unsigned bytes in each lane: codes of four columns.
     type Codes: Copy;
-    /// Codes of eight bits, made ready for products.
-    type Wide: Copy;
     /// A sum of products of codes of at most six bits, which may be too narrow for many.
     type Sum: Copy;
     /// Integers of 32 bits.
@@ -125,10 +165,8 @@ pub(crate) trait Lanes {
     unsafe fn settle(total: Self::Integers, sum: Self::Sum) -> Self::Integers;
     /// Zeros.
     unsafe fn integers() -> Self::Integers;
-    /// Codes of eight bits as they are multiplied.
-    unsafe fn widen(codes: Self::Codes) -> Self::Wide;
-    /// Adds each lane's codes, less [`Lanes::BIAS`], times the four signed bytes `x`.
-    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Wide, x: i32) -> Self::Integers;
+    /// Adds each lane's codes of eight bits, less [`Lanes::BIAS`], times the four signed bytes `x`.
+    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Codes, x: i32) -> Self::Integers;
 
     /// The same number in all lanes.
     unsafe fn splat(x: f32) -> Self::Floats;
@@ -160,4 +198,25 @@ pub(crate) trait Lanes {
     unsafe fn pick(x: *const f32, indices: Self::Integers) -> Self::Floats;
     /// Writes the first `count` lanes.
     unsafe fn store(x: Self::Floats, to: *mut f32, count: usize);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_tile_multiplies_every_token_once(
+            tiles in 0usize..4, tokens in 0usize..60, near in 1usize..30, many in prop_oneof![Just(1usize), Just(4), Just(6), Just(12)],
+        ) {
+            let mut times = vec![0; (3 + tiles) * tokens];
+            for Portion { tile, first, count } in portions(3..3 + tiles, tokens, near, many) {
+                prop_assert!(count <= many);
+                (first..first + count).for_each(|token| times[tile * tokens + token] += 1);
+            }
+            let (outside, inside) = times.split_at(3 * tokens);
+            prop_assert!(outside.iter().all(|n| *n == 0) && inside.iter().all(|n| *n == 1));
+        }
+    }
 }

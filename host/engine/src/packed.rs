@@ -18,7 +18,6 @@ use crate::Representation;
 use crate::lanes::{LANES, Level, at_level};
 use crate::threads::SendPointer;
 use blocks::Block;
-use half::f16;
 use kernel::linear;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -142,10 +141,6 @@ impl Packed {
 unsafe fn products(level: Level, w: &Packed, tiles: Range<usize>, x: Rounded, y: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe { at_level!(level, linear(w: &Packed, tiles: Range<usize>, x: Rounded, y: *mut f32)) }
-}
-
-fn half(bytes: &[u8]) -> f32 {
-    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
 #[cfg(test)]

@@ -10,10 +10,6 @@ use aehost_plugins::{Catalog, Options, conformance};
 use std::time::{Duration, Instant};
 use support::{built_in, built_ins, options};
 
-/// All built-in plugins, compiled for the first time, and from the cache.
-const COLD: Duration = Duration::from_secs(3);
-const CACHED: Duration = Duration::from_millis(50);
-
 fn load(options: &Options) -> Duration {
     let begin = Instant::now();
     let catalog = Catalog::load(&[built_ins()], options).unwrap();
@@ -39,11 +35,7 @@ fn plugins_load_and_strategies_answer_in_time() {
         (cold, (0..3).map(|_| load(&options)).min().unwrap())
     };
     let (mut cold, mut cached) = fresh();
-    // Where the machine has other work, a quiet moment may be long in coming.
-    for _ in 0..8 {
-        if cold < COLD && cached < CACHED {
-            break;
-        }
+    for _ in 0..2 {
         let (again, again_cached) = fresh();
         (cold, cached) = (cold.min(again), cached.min(again_cached));
     }
@@ -57,7 +49,7 @@ fn plugins_load_and_strategies_answer_in_time() {
         figures.insert(format!("{strategy}_ask_tell_ms"), (*milliseconds).into());
     }
     println!("{}", serde_json::Value::from(figures));
-    assert!(cold < COLD, "cold: {cold:?}");
-    assert!(cached < CACHED, "cached: {cached:?}");
+    assert!(cold < Duration::from_secs(3), "cold: {cold:?}");
+    assert!(cached < Duration::from_millis(50), "cached: {cached:?}");
     assert!(rounds.iter().all(|(_, milliseconds)| *milliseconds < 1.0), "{rounds:?}");
 }

@@ -14,10 +14,7 @@ const LANES: usize = 8;
 
 /// Whether these kernels run here, for rows of this length.
 pub(super) fn available(columns: usize) -> bool {
-    columns.is_multiple_of(LANES)
-        && std::is_x86_feature_detected!("avx2")
-        && std::is_x86_feature_detected!("fma")
-        && std::is_x86_feature_detected!("f16c")
+    columns.is_multiple_of(LANES) && crate::lanes::has_avx2()
 }
 
 /// Rows of numbers of some type.

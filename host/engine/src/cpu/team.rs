@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Turns of a waiting loop before the thread offers its core to others: longer than members are usually apart, as what takes
-/// the core keeps it for milliseconds.
-const SPINS: u32 = 10_000;
+/// Turns of a waiting loop before the thread offers its core to others.
+const SPINS: u32 = 2_000;
 /// Turns of an idle member before it sleeps: about as long as sampling a token takes.
 const IDLE_SPINS: u32 = 20_000;
 

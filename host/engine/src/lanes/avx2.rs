@@ -22,8 +22,6 @@ fn zip<A: Copy, B: Copy, C>(a: [A; 2], b: [B; 2], f: impl Fn(A, B) -> C) -> [C; 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "said once, above")]
 impl Lanes for Avx2 {
     type Codes = [__m256i; 2];
-    /// The signed codes and their magnitudes.
-    type Wide = [[__m256i; 2]; 2];
     type Sum = [__m256i; 2];
     type Integers = [__m256i; 2];
     type Floats = [__m256; 2];
@@ -89,18 +87,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn widen(codes: Self::Codes) -> Self::Wide {
-        unsafe {
-            let signed = both(codes, |c| _mm256_xor_si256(c, _mm256_set1_epi8(-128)));
-            [signed, both(signed, |s| _mm256_abs_epi8(s))]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Wide, x: i32) -> Self::Integers {
+    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Codes, x: i32) -> Self::Integers {
         unsafe {
             let x = _mm256_set1_epi32(x);
-            let [signed, magnitude] = codes;
+            // The same for all tokens, and computed once: the calls are inlined.
+            let signed = both(codes, |c| _mm256_xor_si256(c, _mm256_set1_epi8(-128)));
+            let magnitude = both(signed, |s| _mm256_abs_epi8(s));
             let pairs = zip(magnitude, signed, |m, s| _mm256_maddubs_epi16(m, _mm256_sign_epi8(x, s)));
             zip(total, pairs, |t, p| _mm256_add_epi32(t, _mm256_madd_epi16(p, _mm256_set1_epi16(1))))
         }

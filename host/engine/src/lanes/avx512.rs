@@ -9,7 +9,6 @@ pub(crate) struct Avx512;
 #[allow(clippy::undocumented_unsafe_blocks, reason = "said once, above")]
 impl Lanes for Avx512 {
     type Codes = __m512i;
-    type Wide = __m512i;
     type Sum = __m512i;
     type Integers = __m512i;
     type Floats = __m512;
@@ -72,12 +71,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn widen(codes: Self::Codes) -> Self::Wide {
-        codes
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Wide, x: i32) -> Self::Integers {
+    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Codes, x: i32) -> Self::Integers {
         unsafe { Self::multiply(total, codes, x) }
     }
 

@@ -8,7 +8,6 @@ pub(crate) struct Portable;
 
 impl Lanes for Portable {
     type Codes = [u8; LANES * QUAD];
-    type Wide = [u8; LANES * QUAD];
     type Sum = [i32; LANES];
     type Integers = [i32; LANES];
     type Floats = [f32; LANES];
@@ -70,12 +69,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn widen(codes: Self::Codes) -> Self::Wide {
-        codes
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Wide, x: i32) -> Self::Integers {
+    unsafe fn multiply_wide(total: Self::Integers, codes: Self::Codes, x: i32) -> Self::Integers {
         // SAFETY: arrays need nothing.
         unsafe { Self::multiply(total, codes, x) }
     }

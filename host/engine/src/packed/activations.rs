@@ -116,7 +116,7 @@ fn round(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
     let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0).zip(scales);
     let all = blocks.zip(sums.as_chunks_mut::<2>().0);
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+    if crate::lanes::has_avx2() {
         // SAFETY: the features were just detected.
         return all.for_each(|(((x, codes), scale), sums)| unsafe { round_avx2(x, codes, scale, sums) });
     }

@@ -1,10 +1,11 @@
 //! One block taken apart into scales and codes, and where its parts lie among those of fifteen other rows. Formulas and bit
 //! positions of ggml's formats are those of its `ggml-quants.c` (`dequantize_row_*`).
 
+use super::BLOCK;
 use super::fold::{Folded, fold, fold_word, unfold};
 use super::layout::{Layout, Small};
-use super::{BLOCK, half};
 use crate::Representation;
+use crate::codec::{half_at, unpack_codes};
 use crate::lanes::{LANES, QUAD};
 use aehost_formats::Encoding;
 
@@ -119,16 +120,9 @@ impl<const R: usize> Block<R> {
     /// Codes of a few bits one after another, the first in the lowest bits.
     #[inline(always)]
     fn unpack(&mut self, bits: u8, packed: &[u8]) {
-        let width = usize::from(bits);
-        for (record, packed) in self.codes.iter_mut().zip(packed.chunks_exact(BLOCK * width / 8)) {
+        for (record, packed) in self.codes.iter_mut().zip(packed.chunks_exact(BLOCK * usize::from(bits) / 8)) {
             let mut codes = [0u8; BLOCK];
-            // Eight codes are whole bytes.
-            for (codes, packed) in codes.as_chunks_mut::<8>().0.iter_mut().zip(packed.chunks_exact(width)) {
-                let word = packed.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-                for (i, code) in codes.iter_mut().enumerate() {
-                    *code = (word >> (i * width) & ((1 << width) - 1)) as u8;
-                }
-            }
+            codes.iter_mut().zip(unpack_codes(bits, packed)).for_each(|(to, code)| *to = code);
             *record = fold(bits.into(), &codes);
         }
     }
@@ -175,7 +169,7 @@ impl<const R: usize> Block<R> {
 
     /// The numbers that it stands for.
     pub fn decode(&self, layout: Layout, out: &mut [f32]) {
-        let (scale, minimum) = (half(&self.scale), half(&self.minimum));
+        let (scale, minimum) = (half_at(&self.scale, 0), half_at(&self.minimum, 0));
         for (r, out) in out.chunks_exact_mut(BLOCK).enumerate() {
             for ((i, out), code) in out.iter_mut().enumerate().zip(unfold(layout.bits, &self.codes[r])) {
                 let small = self.small[r][i / (BLOCK / 2)];

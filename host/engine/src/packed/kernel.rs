@@ -5,7 +5,7 @@
 
 use super::layout::{self, Small};
 use super::{BLOCK, Packed, Rounded};
-use crate::lanes::{LANES, Lanes, QUAD};
+use crate::lanes::{LANES, Lanes, Portion, QUAD, portions};
 use std::ops::Range;
 
 /// Bytes of activations that stay in the first-level cache, beside a tile.
@@ -66,8 +66,7 @@ struct Work<'a> {
     lanes: usize,
 }
 
-/// Multiplies all tokens, a registerful at a time; a few tokens go through all tiles before the next, so that they stay in
-/// the first-level cache.
+/// Multiplies all tokens, a registerful at a time.
 #[inline(always)]
 unsafe fn all_tokens<S: Lanes, const BITS: u32, const MINIMUM: bool, const SMALL: u8, const TABLE: bool>(
     w: &Packed,
@@ -79,32 +78,27 @@ unsafe fn all_tokens<S: Lanes, const BITS: u32, const MINIMUM: bool, const SMALL
     let many = S::TOKENS.0;
     let near = (NEAR_BYTES / columns.max(1) / many).max(1) * many;
     let table = w.layout.table.unwrap_or([0; 16]);
-    for first in (0..x.rows).step_by(near) {
-        let end = x.rows.min(first + near);
-        for tile in tiles.clone() {
-            let mut m = first;
-            while m < end {
-                // SAFETY: the tokens are there, and the rest is the caller's promise.
-                unsafe {
-                    let work = Work {
-                        tile: w.tile(tile).as_ptr(),
-                        records: w.layout.records,
-                        table: &table,
-                        codes: x.codes.add(m * columns),
-                        columns,
-                        scales: x.scales.add(m * (columns / BLOCK)),
-                        sums: x.sums.add(m * (2 * columns / BLOCK)),
-                        out: out.add(m * rows + tile * LANES),
-                        out_row: rows,
-                        lanes: LANES.min(rows - tile * LANES),
-                    };
-                    m += match end - m {
-                        12.. if many >= 12 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 12>(work),
-                        4.. if many >= 4 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 4>(work),
-                        2.. if many < 4 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 2>(work),
-                        _ => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 1>(work),
-                    };
-                }
+    for Portion { tile, first, count } in portions(tiles, x.rows, near, many) {
+        // SAFETY: the tokens are there, and the rest is the caller's promise.
+        unsafe {
+            let work = Work {
+                tile: w.tile(tile).as_ptr(),
+                records: w.layout.records,
+                table: &table,
+                codes: x.codes.add(first * columns),
+                columns,
+                scales: x.scales.add(first * (columns / BLOCK)),
+                sums: x.sums.add(first * (2 * columns / BLOCK)),
+                out: out.add(first * rows + tile * LANES),
+                out_row: rows,
+                lanes: LANES.min(rows - tile * LANES),
+            };
+            match count {
+                12 if many >= 12 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 12>(work),
+                6 if many >= 6 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 6>(work),
+                4 if many >= 4 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 4>(work),
+                2 => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 2>(work),
+                _ => multiply::<S, BITS, MINIMUM, SMALL, TABLE, 1>(work),
             }
         }
     }
@@ -141,7 +135,7 @@ unsafe fn unpack<S: Lanes, const BITS: u32>(at: *const u8, half: usize, quad: us
     }
 }
 
-/// The products of a tile with `M` tokens; gives back `M`.
+/// The products of a tile with `M` tokens.
 #[inline(always)]
 unsafe fn multiply<
     S: Lanes,
@@ -152,10 +146,11 @@ unsafe fn multiply<
     const M: usize,
 >(
     work: Work<'_>,
-) -> usize {
+) {
     let wide = BITS == 8 || TABLE;
     let halves_differ = SMALL == Small::Halves as u8 || SMALL == Small::Nibbles as u8;
-    let zero = layout::zero(BITS, TABLE) + if wide { S::BIAS } else { 0 };
+    // What the codes lack when they are multiplied, in scales.
+    let offset = if MINIMUM { 0 } else { layout::zero(BITS, TABLE) } + if wide { S::BIAS } else { 0 };
     // A narrow sum holds eight products of codes of at most four bits, four of five bits, two of six.
     let by_halves = halves_differ || (BITS == 5 && S::NARROW);
     let parts = if BITS == 6 && S::NARROW { 2 } else { 1 };
@@ -177,6 +172,10 @@ unsafe fn multiply<
                     minimum = S::halves(at);
                     at = at.add(2 * LANES);
                 }
+                if SMALL != Small::None as u8 {
+                    // ggml takes away minima that have small scales, and adds others.
+                    minimum = S::subtract(S::splat(0.0), minimum);
+                }
                 record = work.records;
             }
             record -= 1;
@@ -184,24 +183,22 @@ unsafe fn multiply<
             let (mut scales, mut minima) = ([scale; 2], [minimum; 2]);
             if SMALL == Small::Whole as u8 {
                 scales = [S::times(scale, S::unsigned(at)); 2];
-                minima = [S::subtract(S::splat(0.0), S::times(minimum, S::unsigned(at.add(LANES)))); 2];
+                minima = [S::times(minimum, S::unsigned(at.add(LANES))); 2];
             } else if SMALL == Small::Halves as u8 {
                 scales = [S::times(scale, S::signed(at)), S::times(scale, S::signed(at.add(LANES)))];
             } else if SMALL == Small::Nibbles as u8 {
                 for half in 0..2 {
                     let [s, m] = S::nibbles(at.add(half * LANES));
                     scales[half] = S::times(scale, s);
-                    minima[half] = S::subtract(S::splat(0.0), S::times(minimum, m));
+                    minima[half] = S::times(minimum, m);
                 }
             }
             if SMALL != Small::None as u8 {
                 at = at.add(2 * LANES);
             }
-            for half in 0..2 {
-                if !MINIMUM {
-                    minima[half] = S::times(scales[half], S::splat(zero as f32));
-                } else if wide && S::BIAS != 0 {
-                    minima[half] = S::multiply_add(scales[half], S::splat(S::BIAS as f32), minima[half]);
+            if offset != 0 {
+                for half in 0..2 {
+                    minima[half] = S::multiply_add(scales[half], S::splat(offset as f32), minima[half]);
                 }
             }
             let x = work.codes.add(b * BLOCK);
@@ -215,12 +212,11 @@ unsafe fn multiply<
                             if TABLE {
                                 codes = S::look_up(codes, work.table);
                             }
-                            let ready = S::widen(codes);
                             for m in 0..M {
                                 let x = x.add(m * work.columns + (half * 4 + quad) * QUAD);
                                 let x = x.cast::<i32>().read_unaligned();
                                 if wide {
-                                    totals[m] = S::multiply_wide(totals[m], ready, x);
+                                    totals[m] = S::multiply_wide(totals[m], codes, x);
                                 } else {
                                     narrow[m] = S::multiply(narrow[m], codes, x);
                                 }
@@ -241,7 +237,7 @@ unsafe fn multiply<
                     }
                 }
             }
-            if MINIMUM || zero != 0 {
+            if MINIMUM || offset != 0 {
                 for m in 0..M {
                     let x_sums = work.sums.add(2 * (m * blocks + b));
                     sums[m] = S::multiply_add(minima[0], S::splat(*x_sums), sums[m]);
@@ -257,5 +253,4 @@ unsafe fn multiply<
             S::store(sums[m], work.out.add(m * work.out_row), work.lanes);
         }
     }
-    M
 }
