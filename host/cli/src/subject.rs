@@ -8,7 +8,7 @@ use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
 use aehost_plugins::{Catalog, Options};
-use aehost_study::{Configuration, Reference, StudyRecord, TrialId};
+use aehost_study::{Configuration, Reference, Space, StudyRecord, TrialId};
 use aehost_worker::{Setup, Workbench};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -25,6 +25,9 @@ pub struct SubjectArguments {
     /// The trial [default: the recommended one]
     #[arg(long, value_name = "N", requires = "study")]
     pub trial: Option<u64>,
+    /// A technique to apply, with settings that differ from its defaults, as in gptq:bits=3,group=32; repeatable
+    #[arg(long, value_name = "ID[:NAME=VALUE,...]", conflicts_with = "trial")]
+    pub apply: Vec<String>,
     /// Where to run: cpu or cuda:N [default: the study's, else cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -47,8 +50,9 @@ pub struct Subject {
     pub record: Option<StudyRecord>,
     /// The trial, if a study was named.
     pub trial: Option<TrialId>,
-    /// What is on.
+    /// What is on; known when it is opened where techniques were named.
     pub configuration: Configuration,
+    apply: Vec<String>,
     /// What is run on what.
     pub plan: Plan,
     folders: Vec<PathBuf>,
@@ -67,6 +71,7 @@ impl Subject {
                 record: None,
                 trial: None,
                 configuration: Configuration::default(),
+                apply: arguments.apply.clone(),
                 plan,
                 folders,
                 options,
@@ -85,10 +90,12 @@ impl Subject {
             (plan.device, plan.threads) = (given.device, given.threads);
         }
         plan.reference = arguments.reference.unwrap_or(plan.reference);
-        let trial = trial(&results, arguments.trial)?;
-        let configuration = results.trials.iter().find(|t| t.id == trial).map(|t| t.configuration.clone());
+        let apply = arguments.apply.clone();
+        // Named techniques stand for themselves: of the study only model, data and plugins are used.
+        let trial = if apply.is_empty() { Some(trial(&results, arguments.trial)?) } else { None };
+        let configuration = results.trials.iter().find(|t| Some(t.id) == trial).map(|t| t.configuration.clone());
         let configuration = configuration.unwrap_or_default();
-        Ok(Self { record: Some(results.record), trial: Some(trial), configuration, plan, folders, options })
+        Ok(Self { record: Some(results.record), trial, configuration, apply, plan, folders, options })
     }
 
     /// Its plugins, for those who need their descriptions first.
@@ -97,16 +104,29 @@ impl Subject {
     }
 
     /// Opens model, plugins and data.
-    pub fn open(&self, output: &Output) -> Result<Workbench> {
+    pub fn open(&mut self, output: &Output) -> Result<Workbench> {
         let setup: Setup = self.plan.setup(self.folders.clone(), &self.options, output)?;
-        Workbench::open(&setup, None).map_err(fault)
+        let workbench = Workbench::open(&setup, None).map_err(fault)?;
+        if !self.apply.is_empty() {
+            let description = workbench.describe().map_err(fault)?;
+            let named = |id: &str| self.apply.iter().any(|words| words.split(':').next() == Some(id));
+            if let Some((id, why)) = description.not_applicable.iter().find(|(id, _)| named(id)) {
+                return Err(usage(format!("--apply: `{id}` has no use for this model: {why}")));
+            }
+            let space = Space::new(&description.space)?;
+            let choices = self.apply.iter().map(|words| space.parse(words)).collect::<Result<Vec<_>, _>>();
+            let configuration = choices.and_then(|choices| space.complete(&Configuration(choices)));
+            self.configuration = configuration.map_err(|e| usage(format!("--apply: {e}")))?;
+        }
+        Ok(workbench)
     }
 
     /// In a few words, for people.
     pub fn words(&self) -> String {
         match (&self.record, self.trial) {
             (Some(record), Some(trial)) => format!("trial {trial} of {}: {}", record.name, self.configuration),
-            _ => format!("{} as it is", self.plan.model),
+            _ if self.apply.is_empty() => format!("{} as it is", self.plan.model),
+            _ => format!("{} with {}", self.plan.model, self.apply.join(" + ")),
         }
     }
 }

@@ -100,6 +100,21 @@ pub enum DomainError {
 }
 
 impl Domain {
+    /// The value that a person wrote, if it is one of the domain.
+    pub fn parse(&self, word: &str) -> Option<Value> {
+        let value = match self {
+            Domain::Flag => match word {
+                "on" | "true" => Value::Flag(true),
+                "off" | "false" => Value::Flag(false),
+                _ => return None,
+            },
+            Domain::Integer { .. } => Value::Integer(word.parse().ok()?),
+            Domain::Real { .. } => Value::Real(word.parse().ok()?),
+            Domain::Choice { values, .. } => return values.iter().find(|value| value.to_string() == word).cloned(),
+        };
+        self.contains(&value).then_some(value)
+    }
+
     /// Whether `value` is a member.
     pub fn contains(&self, value: &Value) -> bool {
         match self {
@@ -223,6 +238,20 @@ impl Parameter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_written_value_has_the_type_of_its_domain() {
+        let range = Domain::Integer { min: 2, max: 8, step: 2, log: false };
+        assert_eq!(range.parse("4"), Some(Value::Integer(4)));
+        assert_eq!(range.parse("5"), None);
+        assert_eq!(Domain::Flag.parse("on"), Some(Value::Flag(true)));
+        assert_eq!(Domain::Flag.parse("1"), None);
+        assert_eq!(Domain::Real { min: 0.0, max: 1.0, log: false }.parse("0.5"), Some(Value::Real(0.5)));
+        let choice = Domain::Choice { values: vec![Value::Integer(32), "keep".into()], ordered: false };
+        assert_eq!(choice.parse("32"), Some(Value::Integer(32)));
+        assert_eq!(choice.parse("keep"), Some("keep".into()));
+        assert_eq!(choice.parse("64"), None);
+    }
 
     fn choice(name: &str, values: &[&str], active_when: Vec<Condition>) -> Parameter {
         Parameter {

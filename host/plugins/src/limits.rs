@@ -13,6 +13,8 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Time spent in the plugin itself; time that the host works for it does not count.
     pub call_time: Duration,
+    /// The same where a technique applies: it may go through every number of a model.
+    pub apply_time: Duration,
     /// Tensors, models, editors and the like that it holds at a time.
     pub handles: usize,
     /// Bytes of the tensors that it holds at a time.
@@ -25,11 +27,19 @@ pub struct Limits {
     pub host_call_bytes: usize,
 }
 
+impl Limits {
+    /// The time that a call of this function may take.
+    pub(crate) fn time(&self, function: &str) -> Duration {
+        if function == "apply" { self.apply_time } else { self.call_time }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 256 << 20,
             call_time: Duration::from_secs(10),
+            apply_time: Duration::from_secs(30 * 60),
             handles: 100_000,
             tensor_bytes: 16 << 30,
             log_messages: 10_000,

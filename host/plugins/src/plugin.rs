@@ -162,7 +162,7 @@ impl Plugin {
         let state = store.data_mut();
         state.log.start();
         state.memory.refused = false;
-        state.clock.start(self.limits.call_time);
+        state.clock.start(self.limits.time(function));
         store.set_epoch_deadline(1);
         let result = body(store);
         store.data_mut().clock.pause();

@@ -63,6 +63,24 @@ pub enum SpaceError {
         /// The other.
         other: String,
     },
+    /// Two techniques do the same thing.
+    #[error("techniques `{one}` and `{other}` cannot be on together: both provide `{tag}`")]
+    Same {
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+        /// The tag of both.
+        tag: String,
+    },
+    /// A setting in words is not one.
+    #[error("`{words}`: {why}")]
+    Words {
+        /// What was given.
+        words: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A tag that must hold does not.
     #[error("technique `{technique}` needs `{tag}`, which no technique before it in this configuration provides")]
     Requires {
@@ -113,6 +131,31 @@ impl Space {
         Ok(Configuration(chosen.into_iter().map(|(_, choice)| choice).collect()))
     }
 
+    /// One technique in words: `ID`, or `ID:NAME=VALUE,NAME=VALUE`; parameters that are left out take their defaults.
+    ///
+    /// # Errors
+    /// No such technique or parameter, or a value that is not of its domain; the message lists what there is.
+    pub fn parse(&self, words: &str) -> Result<Choice, SpaceError> {
+        let (technique, rest) = words.split_once(':').unwrap_or((words, ""));
+        let parameters = &self.techniques[self.position(technique)?].parameters;
+        let wrong = |why: String| SpaceError::Words { words: words.to_owned(), why };
+        let mut settings = Settings::default();
+        for pair in rest.split(',').filter(|pair| !pair.is_empty()) {
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| wrong(format!("`{pair}` is no setting: write NAME=VALUE")))?;
+            let parameter = parameters.iter().find(|p| p.name == name).ok_or_else(|| {
+                let known: Vec<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+                wrong(format!("`{technique}` has no parameter `{name}`; it has: {}", known.join(", ")))
+            })?;
+            let value = parameter
+                .domain
+                .parse(value)
+                .ok_or_else(|| wrong(format!("`{name}` must be {}, not `{value}`", parameter.domain)))?;
+            settings.set(name, value);
+        }
+        Ok(Choice { technique: technique.to_owned(), settings })
+    }
+
     /// How many configurations the space holds before conflicts and tags are looked at, the baseline included; none
     /// where a parameter is a real number, or the count exceeds 64 bits.
     pub fn grid_size(&self) -> Option<u64> {
@@ -133,7 +176,7 @@ impl Space {
     }
 
     fn check_combination(&self, chosen: &[(usize, Choice)]) -> Result<(), SpaceError> {
-        let mut provided: Vec<&str> = Vec::new();
+        let mut provided: Vec<(&str, &str)> = Vec::new();
         for (i, (position, choice)) in chosen.iter().enumerate() {
             let description = &self.techniques[*position].description;
             for (other_position, other) in &chosen[..i] {
@@ -142,10 +185,16 @@ impl Space {
                     return Err(SpaceError::Conflict { one: other.technique.clone(), other: choice.technique.clone() });
                 }
             }
-            if let Some(tag) = description.requires.iter().find(|tag| !provided.contains(&tag.as_str())) {
+            if let Some(tag) = description.requires.iter().find(|tag| provided.iter().all(|(p, _)| p != tag)) {
                 return Err(SpaceError::Requires { technique: choice.technique.clone(), tag: tag.clone() });
             }
-            provided.extend(description.provides.iter().map(String::as_str));
+            for tag in &description.provides {
+                if let Some((_, one)) = provided.iter().find(|(provided, _)| provided == tag) {
+                    let (one, other) = ((*one).to_owned(), choice.technique.clone());
+                    return Err(SpaceError::Same { one, other, tag: tag.clone() });
+                }
+                provided.push((tag, &choice.technique));
+            }
         }
         Ok(())
     }

@@ -357,9 +357,11 @@ impl Space {
         self.techniques.iter().find(|t| t.technique == name)
     }
 
+    /// Whether one names the other, or both provide the same.
     fn conflict(&self, a: &str, b: &str) -> bool {
         let names = |x: &str, y: &str| self.technique(x).is_some_and(|t| t.conflicts.iter().any(|c| c == y));
-        a != b && (names(a, b) || names(b, a))
+        let provides = |x: &str| self.technique(x).map_or(&[][..], |t| &t.provides);
+        a != b && (names(a, b) || names(b, a) || provides(a).iter().any(|tag| provides(b).contains(tag)))
     }
 
     fn first_conflict(&self, configuration: &[Choice]) -> Option<(usize, usize)> {

@@ -43,7 +43,7 @@ pub struct Arguments {
 
 /// Runs it.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
-    let subject = Subject::of(&arguments.subject)?;
+    let mut subject = Subject::of(&arguments.subject)?;
     let plan = BenchPlan {
         prompt_tokens: arguments.prompt_tokens as usize,
         output_tokens: arguments.output_tokens as usize,

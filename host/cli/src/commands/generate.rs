@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         return Err(usage("--top-p must be more than 0 and at most 1"));
     }
     let prompt = arguments.prompt()?;
-    let subject = Subject::of(&arguments.subject)?;
+    let mut subject = Subject::of(&arguments.subject)?;
     let preparing = output.spinner(format!("preparing {}", subject.words()));
     let mut workbench = subject.open(output)?;
     let model = workbench.language_model(&subject.configuration).map_err(fault)?;

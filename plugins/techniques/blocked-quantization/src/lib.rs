@@ -2,10 +2,9 @@
 //! embedding and head. The importance of input columns, their second moment on calibration text, may weigh the rounding
 //! errors (llama.cpp's importance matrix).
 
-mod groups;
+mod formats;
 
 use aehost_sdk::technique::*;
-use groups::Member;
 use std::collections::BTreeMap;
 
 /// Calibration tokens behind the importance of columns.
@@ -24,15 +23,15 @@ impl Technique for BlockedQuantization {
     }
 
     fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
+        let matrices = matrices(model)?;
         let mut parameters: Vec<Parameter> = Vec::new();
-        for (group, members) in groups::find(model) {
-            let weights = members.iter().map(|m| weights::describe(model, &m.weight)).collect::<Result<Vec<_>, _>>()?;
-            let formats = groups::formats(&weights);
+        for group in [Group::Attention, Group::FeedForward, Group::Embedding, Group::Head] {
+            let members: Vec<Matrix> = matrices.iter().filter(|m| m.group == group).cloned().collect();
+            let formats = formats::formats(&members);
             // The first that fits is the safest.
             if let Some(safest) = formats.first() {
                 let choices = std::iter::once(KEEP).chain(formats.iter().copied());
-                let parameter = choice(group.name(), group.summary(), choices).ordered().default(*safest);
-                parameters.push(parameter.into());
+                parameters.push(choice(group.name(), summary(group), choices).ordered().default(*safest).into());
             }
         }
         if parameters.is_empty() {
@@ -44,37 +43,39 @@ impl Technique for BlockedQuantization {
     }
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
-        let current = model.model();
-        let mut wanted: Vec<(Member, &str)> = Vec::new();
-        for (group, members) in groups::find(&current) {
-            if settings.get(group.name()).is_some() {
-                let format = settings.text(group.name())?;
-                wanted.extend(members.into_iter().filter(|_| format != KEEP).map(|member| (member, format)));
+        let mut wanted: Vec<(Matrix, &str)> = Vec::new();
+        for matrix in matrices(&model.model())? {
+            if settings.get(matrix.group.name()).is_some() {
+                let format = settings.text(matrix.group.name())?;
+                wanted.extend((format != KEEP).then_some((matrix, format)));
             }
         }
         if wanted.is_empty() {
             return Err(Error::not_applicable("every group of weights is left as it is"));
         }
-        let importances = if settings.flag("importance")? { importances(model, &wanted)? } else { BTreeMap::new() };
-        for (done, (member, format)) in wanted.iter().enumerate() {
+        let inputs = wanted.iter().filter_map(|(matrix, _)| matrix.input);
+        let importances = if settings.flag("importance")? {
+            collect_each(model, "second-moment", inputs, TOKENS)?
+        } else {
+            BTreeMap::new()
+        };
+        for (done, (matrix, format)) in wanted.iter().enumerate() {
             log::progress(done as f64 / wanted.len() as f64, "choosing block formats");
-            let importance = member.input.and_then(|input| importances.get(&input));
-            weights::encode(model, &member.weight, &Representation::blocked(format), importance)?;
+            let importance = matrix.input.and_then(|input| importances.get(&input));
+            weights::encode(model, &matrix.weight, &Representation::blocked(format), importance)?;
         }
         Ok(())
     }
 }
 
-/// The second moment of every input of the wanted weights, one pass over the calibration text for all.
-fn importances(model: &Editor, wanted: &[(Member, &str)]) -> Result<BTreeMap<ValueId, Tensor>, Error> {
-    let mut inputs: Vec<ValueId> = wanted.iter().filter_map(|(member, _)| member.input).collect();
-    inputs.sort_unstable();
-    inputs.dedup();
-    let second_moment =
-        |at: &ValueId| Wanted { statistic: "second-moment".into(), at: *at, against: None, settings: vec![] };
-    let wanted: Vec<Wanted> = inputs.iter().map(second_moment).collect();
-    let statistics = calibration::collect(model, &wanted, TOKENS)?;
-    Ok(inputs.into_iter().zip(statistics.values).collect())
+/// The summary of a group's parameter.
+fn summary(group: Group) -> &'static str {
+    match group {
+        Group::Attention => "Format of the queries', keys', values' and outputs' weights.",
+        Group::FeedForward => "Format of the feed-forward networks' weights, experts' too.",
+        Group::Embedding => "Format of the embedding, and of the head where it is the same weight.",
+        Group::Head => "Format of the head.",
+    }
 }
 
 aehost_sdk::technique!(BlockedQuantization);

@@ -40,7 +40,7 @@ impl Technique for DepthPruning {
         };
         let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
         let statistics = calibration::collect(model, &wanted, TOKENS)?;
-        let cosines = statistics.values.iter().map(scalar).collect::<Result<Vec<f64>, Error>>()?;
+        let cosines = statistics.values.iter().map(Tensor::scalar).collect::<Result<Vec<f64>, Error>>()?;
 
         // From the last layer to the first: the output of a dropped layer becomes its input, which an earlier drop replaces.
         let dropped = layers::least_influential(&cosines, drop);
@@ -52,14 +52,6 @@ impl Technique for DepthPruning {
         aehost_sdk::info!("dropped layers {}", numbers.join(", "));
         model.set_fact(&fact("layers", (layers.len() - drop) as i64))
     }
-}
-
-/// The only element of a float32 tensor.
-fn scalar(tensor: &Tensor) -> Result<f64, Error> {
-    let bytes = tensor.read(0, 1)?;
-    let bytes = <[u8; 4]>::try_from(bytes.as_slice())
-        .map_err(|_| Error::new("internal", format!("a cosine of {} bytes instead of 4", bytes.len())))?;
-    Ok(f64::from(f32::from_le_bytes(bytes)))
 }
 
 fn fact(name: &str, value: i64) -> aehost_sdk::Fact {

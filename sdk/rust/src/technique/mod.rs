@@ -1,11 +1,22 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
+mod calibrated;
+mod grid;
+mod matrices;
+mod numbers;
+pub mod quantiser;
+
+pub use calibrated::collect_each;
+pub use grid::{Affine, Codes, Grid, as_half};
+pub use matrices::{Group, Matrix, layer_matrices, matrices};
+pub use numbers::read;
+
 pub use crate::bindings::imports::aehost::plugin::{
     calibration::{self, Wanted},
     graph::{Editor, Filter, Model, Node, NodeId, Slot, Spec, ValueId},
     runtime_policy,
     tensor::Tensor,
-    weights::{self, Representation, Weight},
+    weights::{self, Part, Representation, Span, Weight},
 };
 use crate::bindings::technique::exports::aehost::plugin::technique as exports;
 pub use crate::{
