@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
-Usage: cargo xtask plugins [--set built-in|examples|faults] [--out DIR] [--quiet]
+Usage: cargo xtask plugins [--set built-in|examples|faults] [--only NAME] [--out DIR] [--quiet]
        cargo xtask check
 
 plugins  builds the plugins of a set to components (first run about two minutes, later runs seconds):

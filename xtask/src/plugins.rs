@@ -14,6 +14,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// What to build, and where to put it.
 pub struct Options {
     set: Set,
+    only: Option<String>,
     out: Option<PathBuf>,
     quiet: bool,
 }
@@ -49,7 +50,7 @@ impl Set {
 impl Options {
     /// Reads the words after `cargo xtask plugins`.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Options { set: Set::BuiltIn, out: None, quiet: false };
+        let mut options = Options { set: Set::BuiltIn, only: None, out: None, quiet: false };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--set" => {
@@ -60,6 +61,7 @@ impl Options {
                         other => bail!("--set is built-in, examples or faults, not {}", other.unwrap_or("nothing")),
                     }
                 }
+                "--only" => options.only = Some(words.next().context("--only needs a plugin, as technique-gptq")?),
                 "--out" => options.out = Some(words.next().context("--out needs a folder")?.into()),
                 "--quiet" => options.quiet = true,
                 other => bail!("unknown option `{other}`\n\n{}", crate::HELP),
@@ -80,7 +82,11 @@ struct Package {
 pub fn build(options: &Options) -> Result<()> {
     let metadata = metadata()?;
     let source = root().join(options.set.source());
-    let packages = packages(&metadata, &source)?;
+    let mut packages = packages(&metadata, &source)?;
+    if let Some(only) = &options.only {
+        packages.retain(|package| package.name == *only);
+        ensure!(!packages.is_empty(), "no plugin package `{only}` under {}", source.display());
+    }
     ensure!(!packages.is_empty(), "no plugin packages under {}", source.display());
     let target = metadata["target_directory"].as_str().context("cargo metadata names no target folder")?;
     let guests = Path::new(target).join("guests");
@@ -106,7 +112,7 @@ pub fn build(options: &Options) -> Result<()> {
         }
         written.insert(file);
     }
-    if options.out.is_none() {
+    if options.out.is_none() && options.only.is_none() {
         remove_others(&out, &written)?;
     }
     Ok(())
