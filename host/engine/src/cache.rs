@@ -104,6 +104,18 @@ impl Buffer {
         }
     }
 
+    /// Takes the last rows off.
+    fn drop_last(&mut self, width: usize, rows: usize) {
+        match self {
+            Buffer::F32(v) => v.truncate(v.len() - rows * width),
+            Buffer::F16(v) => v.truncate(v.len() - rows * width),
+            Buffer::Q8 { codes, scales } => {
+                codes.truncate(codes.len() - rows * width);
+                scales.truncate(scales.len() - rows * width / Q8_BLOCK);
+            }
+        }
+    }
+
     /// Keeps the rows for which `keep` is true.
     fn retain(&mut self, width: usize, keep: &[bool]) {
         fn compact<T: Copy>(v: &mut Vec<T>, width: usize, keep: &[bool]) {
@@ -301,6 +313,19 @@ impl Cache {
                 layer.values.reserve(kept * layer.spec.value_width);
             }
         }
+    }
+
+    /// Takes back the last tokens of the last step, which turned out not to be wanted.
+    pub(crate) fn forget(&mut self, tokens: usize) {
+        for layer in &mut self.layers {
+            layer.keys.drop_last(layer.spec.key_width, tokens);
+            if !layer.spec.values_are_keys {
+                layer.values.drop_last(layer.spec.value_width, tokens);
+            }
+            layer.positions.truncate(layer.positions.len() - tokens);
+            layer.branches.truncate(layer.branches.len() - tokens);
+        }
+        self.seen -= tokens;
     }
 
     /// Tokens that went through.

@@ -1,5 +1,9 @@
 //! Statistics of a variant's values on calibration text, for techniques that decide by data. What was collected once for
-//! the same content is never collected again.
+//! the same content is never collected again, and a run begins at the last place up to which all is as it was in an earlier
+//! one: a technique that goes through the layers, and asks after each what the next one is given, pays for each layer twice
+//! and not for all of them each time.
+
+mod cuts;
 
 use crate::language_model::logits_rows;
 use crate::model::Observer;
@@ -7,11 +11,15 @@ use crate::{EngineError, Model, Rows, Sequence, Variant, kernels};
 use aehost_common::{Settings, Value};
 use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
+use cuts::{Content, Contents};
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Calibration text is run in sequences of this many tokens.
 const SEQUENCE: usize = 512;
+
+/// Places between layers whose values are kept for later runs.
+const KEPT: usize = 4;
 
 /// One statistic of one value; see the contract's `calibration.wanted`.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +49,15 @@ pub struct Calibration {
     device: Device,
     threads: usize,
     base: Variant,
-    memo: Mutex<HashMap<String, Statistics>>,
+    memo: Mutex<HashMap<Vec<u8>, Statistics>>,
+    /// What runs left at a cut of the model, the latest last: the value's content, and its rows.
+    kept: Mutex<Vec<(Content, Tensor)>>,
+    /// The base model, once a divergence from it was asked for.
+    reference: OnceLock<Model>,
 }
+
+/// The values of one sequence that were asked for.
+type Seen = HashMap<ValueId, Tensor>;
 
 struct Collector<'a> {
     wanted: &'a Wanted,
@@ -54,7 +69,15 @@ struct Collector<'a> {
 impl Calibration {
     /// Over tokens of the calibration text (none: the study has no text) and the study's base model.
     pub fn new(tokens: Vec<u32>, base: Variant, device: Device, threads: usize) -> Self {
-        Self { tokens, device, threads, base, memo: Mutex::default() }
+        Self {
+            tokens,
+            device,
+            threads,
+            base,
+            memo: Mutex::default(),
+            kept: Mutex::default(),
+            reference: OnceLock::new(),
+        }
     }
 
     fn text(&self, tokens: usize) -> Result<&[u32], EngineError> {
@@ -72,7 +95,8 @@ impl Calibration {
         for w in wanted {
             check(variant, w)?;
         }
-        let key = format!("{}|{}|{wanted:?}", variant.key(), text.len());
+        let contents = Contents::new(variant)?;
+        let key = key(&contents, wanted, text.len())?;
         let lock = || self.memo.lock().expect("no panic happens while the memo is locked");
         if let Some(known) = lock().get(&key) {
             return Ok(known.clone());
@@ -80,11 +104,57 @@ impl Calibration {
         let mut values: Vec<ValueId> = wanted.iter().flat_map(|w| [Some(w.at), w.against]).flatten().collect();
         values.sort_unstable();
         values.dedup();
-        let model = Model::observing(variant, &self.device, self.threads, &values)?;
         let mut collectors: Vec<Collector<'_>> =
             wanted.iter().map(|wanted| Collector { wanted, sum: None, rows: vec![], have: 0 }).collect();
-        for sequence in text.chunks(model.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
-            let mut seen: HashMap<ValueId, Tensor> = HashMap::new();
+        self.run(variant, &contents, &values, text, &mut |seen| {
+            collectors.iter_mut().try_for_each(|collector| collector.add(seen))
+        })?;
+        let values = collectors.into_iter().map(|c| c.finish(text.len())).collect::<Result<Vec<_>, _>>()?;
+        let statistics = Statistics { tokens: text.len() as u64, values };
+        lock().insert(key, statistics.clone());
+        Ok(statistics)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(Content, Tensor)>> {
+        self.kept.lock().expect("no panic happens while the kept values are locked")
+    }
+
+    /// Shows the values of each sequence of the text in turn. It begins at the last cut of the model that an earlier run kept,
+    /// and keeps the last one from which all that is wanted follows.
+    fn run(
+        &self,
+        variant: &Variant,
+        contents: &Contents,
+        wanted: &[ValueId],
+        text: &[u32],
+        see: &mut dyn FnMut(&Seen) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let cuts: Vec<(ValueId, Content)> = contents
+            .cuts(variant.graph(), wanted)
+            .into_iter()
+            .filter_map(|cut| Some((cut, cuts::on_tokens(contents.of(cut)?, text.len()))))
+            .collect();
+        let kept = |content: &Content| self.kept().iter().find(|(c, _)| c == content).map(|(_, rows)| rows.clone());
+        let begin = cuts.iter().rev().find_map(|(cut, content)| Some((*cut, kept(content)?)));
+        let keep = cuts.last().filter(|(cut, _)| begin.as_ref().is_none_or(|(begin, _)| begin != cut));
+
+        let continued = begin.as_ref().map(|(cut, rows)| cuts::continued(variant, *cut, rows)).transpose()?;
+        let (variant, stand_in) = match &continued {
+            Some((rest, value)) => (rest, begin.as_ref().map(|(cut, _)| (*cut, *value))),
+            None => (variant, None),
+        };
+        let renamed = |value: ValueId| stand_in.filter(|(cut, _)| *cut == value).map_or(value, |(_, new)| new);
+        let mut values: Vec<ValueId> =
+            wanted.iter().chain(keep.map(|(cut, _)| cut)).map(|value| renamed(*value)).collect();
+        values.sort_unstable();
+        values.dedup();
+
+        let model = Model::observing(variant, &self.device, self.threads, &values)?;
+        let numbers: Vec<u32> = (0..text.len() as u32).collect();
+        let ids = if stand_in.is_some() { &numbers } else { text };
+        let mut rows = Vec::new();
+        for sequence in ids.chunks(model.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
+            let mut seen = Seen::new();
             let mut observe = |value: ValueId, tensor: &Tensor| {
                 seen.insert(value, tensor.clone());
                 Ok(())
@@ -92,20 +162,35 @@ impl Calibration {
             let mut cache = model.cache();
             let part = Sequence { tokens: sequence, branches: None, cache: &mut cache, rows: Rows::None };
             model.observe(&mut [part], &mut observe as &mut Observer<'_>)?;
-            for collector in &mut collectors {
-                collector.add(&seen)?;
+            if let Some((cut, new)) = stand_in
+                && let Some(tensor) = seen.remove(&new)
+            {
+                seen.insert(cut, tensor);
+            }
+            rows.extend(keep.and_then(|(cut, _)| seen.get(cut)).cloned());
+            see(&seen)?;
+        }
+        if let Some((_, content)) = keep {
+            let rows = Tensor::cat(&rows, 0)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            let mut kept = self.kept();
+            kept.push((*content, rows));
+            if kept.len() > KEPT {
+                kept.remove(0);
             }
         }
-        let values = collectors.into_iter().map(|c| c.finish(text.len())).collect::<Result<Vec<_>, _>>()?;
-        let statistics = Statistics { tokens: text.len() as u64, values };
-        lock().insert(key, statistics.clone());
-        Ok(statistics)
+        Ok(())
     }
 
     /// Mean KL divergence (nats) of the variant's next-token distribution from the base model's.
     pub fn divergence(&self, variant: &Variant, tokens: usize) -> Result<f64, EngineError> {
         let text = self.text(tokens)?;
-        let base = Model::new(&self.base, &self.device, self.threads)?;
+        let base = match self.reference.get() {
+            Some(model) => model,
+            None => {
+                let model = Model::new(&self.base, &self.device, self.threads)?;
+                self.reference.get_or_init(|| model)
+            }
+        };
         let model = Model::new(variant, &self.device, self.threads)?;
         let mut sum = 0f64;
         for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
@@ -118,7 +203,7 @@ impl Calibration {
                     rows: Rows::All,
                 }])?)
             };
-            let (p, q) = (run(&base)?, run(&model)?);
+            let (p, q) = (run(base)?, run(&model)?);
             let vocabulary = model.vocabulary();
             sum += p
                 .chunks_exact(vocabulary)
@@ -128,6 +213,19 @@ impl Calibration {
         }
         Ok(sum / text.len() as f64)
     }
+}
+
+/// Equal for what gives equal statistics.
+fn key(contents: &Contents, wanted: &[Wanted], tokens: usize) -> Result<Vec<u8>, EngineError> {
+    let mut key = tokens.to_le_bytes().to_vec();
+    for w in wanted {
+        for value in [Some(w.at), w.against].into_iter().flatten() {
+            let missing = || EngineError::Invalid(format!("value {} is not computed by `decode`", value.0));
+            key.extend(contents.of(value).ok_or_else(missing)?);
+        }
+        key.extend(format!("{}{:?}{:?}", w.statistic, w.against.is_some(), w.settings).into_bytes());
+    }
+    Ok(key)
 }
 
 fn check(variant: &Variant, wanted: &Wanted) -> Result<(), EngineError> {
@@ -152,7 +250,7 @@ fn check(variant: &Variant, wanted: &Wanted) -> Result<(), EngineError> {
 }
 
 impl Collector<'_> {
-    fn add(&mut self, seen: &HashMap<ValueId, Tensor>) -> Result<(), EngineError> {
+    fn add(&mut self, seen: &Seen) -> Result<(), EngineError> {
         let value = |id: ValueId| {
             seen.get(&id)
                 .ok_or_else(|| EngineError::Invalid(format!("value {} is not computed by `decode`", id.0)))?

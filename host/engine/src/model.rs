@@ -4,10 +4,11 @@
 use crate::batch::{Batch, Sequence};
 use crate::cache::{Cache, CacheSpec};
 use crate::cpu::CpuModel;
+use crate::decoding::PromptLookup;
 use crate::program::Program;
 use crate::tensors::TensorModel;
 use crate::{EngineError, Variant};
-use aehost_graph::{ValueId, ValueType};
+use aehost_graph::{Graph, ValueId, ValueType};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ pub struct Model {
     caches: Vec<Arc<CacheSpec>>,
     threads: rayon::ThreadPool,
     prefill_chunk: usize,
+    speculation: Option<PromptLookup>,
     context: Option<usize>,
+    /// Token ids are smaller.
+    ids: usize,
     vocabulary: usize,
 }
 
@@ -77,6 +81,7 @@ impl Model {
         let fact = |name: &str| graph.fact(name).and_then(aehost_common::Value::as_integer).map(|v| v as usize);
         Ok(Self {
             caches: program.caches.clone(),
+            ids: known_ids(graph, wanted).or(vocabulary).unwrap_or(0),
             vocabulary: vocabulary.unwrap_or(0),
             executor: match device {
                 Device::Cpu if !on_tensors => Executor::Cpu(Box::new(CpuModel::new(program, team)?)),
@@ -84,6 +89,7 @@ impl Model {
             },
             threads,
             prefill_chunk: variant.policy().prefill_chunk,
+            speculation: variant.policy().speculation,
             context: fact("context"),
         })
     }
@@ -101,6 +107,11 @@ impl Model {
     /// Tokens of a prompt that are computed in one step.
     pub fn prefill_chunk(&self) -> usize {
         self.prefill_chunk
+    }
+
+    /// How tokens are drafted while decoding, if they are.
+    pub fn speculation(&self) -> Option<PromptLookup> {
+        self.speculation
     }
 
     /// Number of logits a token.
@@ -138,7 +149,7 @@ impl Model {
         sequences: &mut [Sequence<'_>],
         observer: Option<&mut Observer<'_>>,
     ) -> Result<Option<Tensor>, EngineError> {
-        let batch = Batch::of(sequences, self.context, self.vocabulary)?;
+        let batch = Batch::of(sequences, self.context, self.ids)?;
         let logits = match &self.executor {
             Executor::Cpu(model) => model.run(&batch, sequences, observer)?,
             Executor::Tensors(model) => model.run(&batch, sequences, observer)?,
@@ -148,4 +159,15 @@ impl Model {
         }
         Ok(logits)
     }
+}
+
+/// Rows of the smallest embedding that ids are looked up in on the way to what is wanted, or to the outputs.
+fn known_ids(graph: &Graph, wanted: &[ValueId]) -> Option<usize> {
+    let decode = graph.function("decode")?;
+    let ids = decode.inputs.iter().find(|port| port.name == "ids")?.value;
+    let outputs: Vec<ValueId> = decode.outputs.iter().map(|port| port.value).collect();
+    let needed = crate::program::needed(graph, if wanted.is_empty() { &outputs } else { wanted });
+    let embeddings = graph.consumers(ids).into_iter().filter(|id| needed.contains(id));
+    let weights = embeddings.filter_map(|id| graph.node(id)?.spec.weight("weight"));
+    weights.filter_map(|weight| graph.weight_shape(weight)?.first().copied()).min()
 }

@@ -1,21 +1,27 @@
 //! How the engine runs a model: settings of the contract's `runtime-policy`.
 
 use crate::EngineError;
+use crate::decoding::PromptLookup;
 use aehost_common::Setting;
 use serde::{Deserialize, Serialize};
 
-/// Threads and step sizes.
+/// Threads, step sizes, and whether tokens are drafted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Threads of the engine; none leaves the study's choice.
     pub threads: Option<usize>,
     /// Tokens of a prompt that are computed in one step.
     pub prefill_chunk: usize,
+    /// How tokens are drafted while decoding; none computes them one by one.
+    pub speculation: Option<PromptLookup>,
 }
+
+/// Drafts before anything is said about them.
+const LOOKUP: PromptLookup = PromptLookup { draft: 4, ending: 3 };
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threads: None, prefill_chunk: 256 }
+        Self { threads: None, prefill_chunk: 256, speculation: None }
     }
 }
 
@@ -32,9 +38,22 @@ impl Policy {
         match setting.name.as_str() {
             "threads" => self.threads = Some(count(1024)?),
             "prefill-chunk" => self.prefill_chunk = count(1 << 20)?,
+            "speculation" => {
+                self.speculation = match setting.value.as_text() {
+                    Some("none") => None,
+                    Some("prompt-lookup") => Some(self.speculation.unwrap_or(LOOKUP)),
+                    _ => {
+                        let (name, value) = (&setting.name, &setting.value);
+                        let message = format!("policy `{name}` = {value} must be none or prompt-lookup");
+                        return Err(EngineError::Invalid(message));
+                    }
+                }
+            }
+            "draft-tokens" => self.speculation.get_or_insert(LOOKUP).draft = count(64)?,
+            "lookup-tokens" => self.speculation.get_or_insert(LOOKUP).ending = count(8)?,
             other => {
                 return Err(EngineError::Unsupported(format!(
-                    "policy `{other}` is unknown; known: threads, prefill-chunk"
+                    "policy `{other}` is unknown; known: threads, prefill-chunk, speculation, draft-tokens, lookup-tokens"
                 )));
             }
         }

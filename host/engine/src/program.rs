@@ -238,7 +238,7 @@ impl Program {
 }
 
 /// The nodes that lead to the values.
-fn needed(graph: &Graph, values: &[ValueId]) -> HashSet<NodeId> {
+pub(crate) fn needed(graph: &Graph, values: &[ValueId]) -> HashSet<NodeId> {
     let mut open: Vec<ValueId> = values.to_vec();
     let mut nodes = HashSet::new();
     while let Some(value) = open.pop() {

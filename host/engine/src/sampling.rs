@@ -1,5 +1,6 @@
 //! Text generation, greedy or sampled, several prompts in one step.
 
+use crate::decoding::{Continuation, Part};
 use crate::language_model::{LanguageModel, Prompt, logits_rows};
 use crate::{Cache, EngineError, Rows, Sequence};
 use aehost_common::{Settings, Value};
@@ -27,10 +28,14 @@ pub struct Generated {
 }
 
 struct Running {
-    cache: Cache,
-    next: u32,
+    continuation: Continuation,
     sampler: LogitsProcessor,
-    tokens: Vec<u32>,
+    /// Whether the same logits always give the same token.
+    greedy: bool,
+    /// Tokens of the prompt.
+    prompt: usize,
+    /// Tokens accepted.
+    tokens: usize,
     text: String,
     limit: usize,
     stops: Vec<String>,
@@ -86,32 +91,21 @@ impl LanguageModel {
                 if active.is_empty() {
                     break;
                 }
-                let tokens: Vec<u32> = active.iter().map(|r| r.next).collect();
-                let mut sequences: Vec<Sequence<'_>> = active
-                    .iter_mut()
-                    .zip(&tokens)
-                    .map(|(r, token)| Sequence {
-                        tokens: std::slice::from_ref(token),
-                        branches: None,
-                        cache: &mut r.cache,
-                        rows: Rows::Last,
-                    })
-                    .collect();
-                let logits = logits_rows(&self.model.forward(&mut sequences)?)?;
-                for (r, row) in active.into_iter().zip(logits.chunks_exact(self.model.vocabulary())) {
-                    r.next = sample(&mut r.sampler, row)?;
+                let mut samplers = Vec::with_capacity(active.len());
+                let mut parts = Vec::with_capacity(active.len());
+                for r in &mut active {
+                    samplers.push(&mut r.sampler);
+                    let most = r.limit - r.tokens;
+                    parts.push(Part { continuation: &mut r.continuation, most, drafts: r.greedy });
                 }
+                self.model.continue_all(&mut parts, &mut |part, logits| sample(samplers[part], logits))?;
             }
             for (r, stream) in running.into_iter().zip(streams) {
                 let mut text = r.text;
                 if r.finish == Some("length") {
                     text.push_str(&stream.finish()?);
                 }
-                results.push(Generated {
-                    text,
-                    tokens: r.tokens.len() as u32,
-                    finish: r.finish.unwrap_or("length").into(),
-                });
+                results.push(Generated { text, tokens: r.tokens as u32, finish: r.finish.unwrap_or("length").into() });
             }
         }
         Ok(results)
@@ -150,10 +144,11 @@ impl LanguageModel {
         let mut sampler = sampler(settings)?;
         let next = sample(&mut sampler, &logits)?;
         Ok(Running {
-            cache,
-            next,
+            continuation: Continuation::new(&prompt, cache, next),
             sampler,
-            tokens: vec![],
+            greedy: settings.get("temperature").and_then(Value::as_real).unwrap_or(0.0) == 0.0,
+            prompt: prompt.len(),
+            tokens: 0,
             text: String::new(),
             limit: limit.min(room),
             stops,
@@ -161,24 +156,31 @@ impl LanguageModel {
         })
     }
 
+    /// Takes over the tokens that were chosen since the last time.
     fn accept(
         &self,
         r: &mut Running,
         stream: &mut aehost_formats::StreamDecoder<'_>,
         piece: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), EngineError> {
-        if self.tokenizer.end_tokens().contains(&r.next) {
-            r.finish = Some("stop");
-            return Ok(());
-        }
-        r.tokens.push(r.next);
-        let new = stream.push(r.next)?;
-        r.text.push_str(&new);
-        if let Some(at) = r.stops.iter().filter_map(|s| r.text.find(s.as_str())).min() {
-            r.text.truncate(at);
-            r.finish = Some("stop");
-        } else if (!new.is_empty() && !piece(&new)) || r.tokens.len() >= r.limit {
-            r.finish = Some("length");
+        for at in r.prompt + r.tokens..r.continuation.tokens().len() {
+            let token = r.continuation.tokens()[at];
+            if self.tokenizer.end_tokens().contains(&token) {
+                r.finish = Some("stop");
+                return Ok(());
+            }
+            r.tokens += 1;
+            let new = stream.push(token)?;
+            r.text.push_str(&new);
+            if let Some(at) = r.stops.iter().filter_map(|s| r.text.find(s.as_str())).min() {
+                r.text.truncate(at);
+                r.finish = Some("stop");
+            } else if (!new.is_empty() && !piece(&new)) || r.tokens >= r.limit {
+                r.finish = Some("length");
+            }
+            if r.finish.is_some() {
+                break;
+            }
         }
         Ok(())
     }

@@ -4,11 +4,8 @@
 
 mod support;
 
-use aehost_common::{Parameter, Settings};
-use aehost_engine::{Calibration, Device};
 use aehost_plugins::{Catalog, LOCK, Options, conformance, install, remove};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use support::{built_in, built_ins, model, options, single};
 
 #[test]
@@ -73,7 +70,7 @@ fn installed_plugins_are_locked_by_digest() {
 }
 
 #[test]
-fn the_family_builds_and_every_technique_applies() {
+fn the_family_builds() {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
     let base = model();
     assert!(base.graph().all_nodes().count() > 20);
@@ -82,14 +79,6 @@ fn the_family_builds_and_every_technique_applies() {
         error.starts_with("no family builds architecture `mamba`; known: ") && error.contains(", llama, "),
         "{error}"
     );
-    let calibration = Arc::new(Calibration::new((0..100).collect(), base.clone(), Device::Cpu, 1));
-    for technique in catalog.techniques() {
-        let parameters = technique.parameters(&base, &Settings::default()).unwrap();
-        let settings = Parameter::complete(&parameters, &Settings::default()).unwrap();
-        let mut variant = base.clone();
-        technique.apply(&mut variant, Some(&calibration), &Device::Cpu, &Settings::default(), &settings).unwrap();
-        println!("{} applies with {settings:?}", technique.name());
-    }
 }
 
 #[test]

@@ -10,26 +10,9 @@ use aehost_formats::gguf::Writer;
 use aehost_formats::{Checkpoint, Encoding};
 use candle_core::quantized::gguf_file::Content;
 use candle_transformers::models::quantized_llama::ModelWeights;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use support::{built_ins, options};
-
-const NAME: &str = "smollm2-135m-instruct";
-
-/// The default model, or a visible remark that the test was skipped.
-fn fetched() -> Option<PathBuf> {
-    let home = std::env::var_os("AEHOST_HOME").map(PathBuf::from);
-    let cache = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/aehost"));
-    let path = home.or_else(cache)?.join(format!("models/{NAME}.gguf"));
-    if path.is_file() {
-        return Some(path);
-    }
-    // Written past the test harness, which would swallow it.
-    let remark = format!("SKIPPED: no {}; fetch it with `aehost model pull {NAME}`\n", path.display());
-    std::io::stderr().write_all(remark.as_bytes()).unwrap();
-    None
-}
+use support::{built_ins, fetched, options};
 
 /// The same model with every tensor decoded to float32 by candle.
 fn decoded(path: &Path, to: &Path) {

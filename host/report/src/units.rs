@@ -104,6 +104,7 @@ pub(crate) fn label(metric: &str) -> String {
         metrics::END_TO_END => "end-to-end latency",
         "throughput.prefill_tokens_per_s" => "prefill throughput",
         "throughput.decode_tokens_per_s" => "decode throughput",
+        "throughput.tokens_per_step" => "tokens per decoding step",
         metrics::PEAK_MEMORY => "peak memory",
         metrics::WEIGHTS_MEMORY => "memory of weights",
         metrics::CACHE_MEMORY => "memory of caches",

@@ -17,12 +17,13 @@ pub const ENERGY: &str = "energy.joules_per_token";
 /// Percent of the baseline's accuracy that was lost; computed by the study from the accuracy metric.
 pub const ACCURACY_DROP: &str = "accuracy.drop";
 
-const BUILT_IN: [(&str, &str, Direction); 10] = [
+const BUILT_IN: [(&str, &str, Direction); 11] = [
     ("latency.ttft_ms", "ms", Direction::Minimize),
     ("latency.tpot_ms", "ms", Direction::Minimize),
     (END_TO_END, "ms", Direction::Minimize),
     ("throughput.prefill_tokens_per_s", "tokens/s", Direction::Maximize),
     ("throughput.decode_tokens_per_s", "tokens/s", Direction::Maximize),
+    ("throughput.tokens_per_step", "tokens/step", Direction::Maximize),
     (PEAK_MEMORY, "bytes", Direction::Minimize),
     (WEIGHTS_MEMORY, "bytes", Direction::Minimize),
     (CACHE_MEMORY, "bytes", Direction::Minimize),

@@ -33,6 +33,8 @@ pub struct BenchResult {
     pub ttft_ms: Summary,
     /// Time per output token after the first; none when one token was asked for.
     pub tpot_ms: Option<Summary>,
+    /// Tokens that a decoding step gave: more than one where drafts were kept.
+    pub tokens_per_step: f64,
     /// From an opened checkpoint to a model in memory.
     pub load_ms: Summary,
     /// Largest resident memory of the process while it generates; none where the system does not tell.
@@ -96,32 +98,29 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     // Before anything is loaded: the memory that a probe takes must not add to the model's.
     let hardware = HardwareProfile::probe();
     let (mut load, mut ttft, mut tpot, mut peak) = (vec![], vec![], vec![], vec![]);
+    let mut tokens_per_step = 1.0;
     for repeat in 0..=plan.repeat {
         let start = Instant::now();
         let model = workbench.rig.load(variant)?;
         let loaded = start.elapsed().as_secs_f64() * 1e3;
-        let work =
+        let mut work =
             Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
         let memory = PeakMemory::start();
         let mut caches = work.caches();
+        let part =
+            |tokens: &[u32]| Scenario { prompts: vec![tokens.to_vec()], ..Scenario::new(model.model(), &[], 0, 0, 0) };
+        let (deep, prompt) = work.prompts[0].split_at(plan.depth);
         if plan.depth > 0 {
-            let deep = Scenario {
-                model: model.model(),
-                prompts: vec![work.prompts[0][..plan.depth].to_vec()],
-                output_tokens: 0,
-            };
-            deep.prefill(&mut caches)?;
+            part(deep).prefill(&mut caches)?;
         }
-        let prompt =
-            Scenario { model: model.model(), prompts: vec![work.prompts[0][plan.depth..].to_vec()], output_tokens: 0 };
+        let prompt = part(prompt);
         let start = Instant::now();
-        let mut token = prompt.prefill(&mut caches)?;
+        let token = prompt.prefill(&mut caches)?;
         let first = start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
-        for _ in 1..plan.output_tokens {
-            token = work.decode(&token, &mut caches)?;
-        }
+        work.decode(caches, token, &mut || {})?;
         let rest = start.elapsed().as_secs_f64() * 1e3;
+        tokens_per_step = work.tokens_per_step;
         let highest = memory.finish();
         if repeat == 0 {
             continue;
@@ -139,16 +138,18 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
     let prefill = all(ttft.iter().map(|ms| plan.prompt_tokens as f64 / ms * 1e3).collect())?;
     let decode = Summary::of(tpot.iter().map(|ms| 1e3 / ms).collect());
     let threads = variant.policy().threads.unwrap_or(workbench.rig.setup.threads);
-    let decode_median = decode.as_ref().map(|decode| decode.median);
+    // The weights are read once a step.
+    let steps_per_second = decode.as_ref().map(|decode| decode.median / tokens_per_step);
     Ok(BenchResult {
         roofline: hardware
             .bandwidth
             .value()
-            .and_then(|bandwidth| Roofline::of(variant, plan, (threads, bandwidth), prefill.median, decode_median)),
+            .and_then(|bandwidth| Roofline::of(variant, plan, (threads, bandwidth), prefill.median, steps_per_second)),
         prefill_tokens_per_second: prefill,
         decode_tokens_per_second: decode,
         ttft_ms: all(ttft)?,
         tpot_ms: Summary::of(tpot),
+        tokens_per_step,
         load_ms: all(load)?,
         peak_memory_bytes: Summary::of(peak),
     })

@@ -2,7 +2,7 @@
 
 use crate::rig::{Rig, Stopwatch, Subject};
 use aehost_common::{Direction, Fault};
-use aehost_engine::{Cache, EngineError, LanguageModel, Model, Rows, Sequence};
+use aehost_engine::{Cache, Continuation, EngineError, LanguageModel, Model, Part, Rows, Sequence};
 use aehost_meter::energy::Windows;
 use aehost_meter::latency::{self, LatencyError, Plan, Workload};
 use aehost_meter::{DeviceLease, Energy, EnergyMeter, PeakMemory, PowerModel, Reading, Summary};
@@ -15,6 +15,8 @@ pub(crate) struct Scenario<'a> {
     pub model: &'a Model,
     pub prompts: Vec<Vec<u32>>,
     pub output_tokens: usize,
+    /// Of the last time that it was generated.
+    pub tokens_per_step: f64,
 }
 
 impl<'a> Scenario<'a> {
@@ -26,7 +28,7 @@ impl<'a> Scenario<'a> {
             n => text[i % n],
         };
         let prompts = (0..batch).map(|b| (0..prompt_tokens).map(|i| token(b * prompt_tokens + i)).collect()).collect();
-        Self { model, prompts, output_tokens }
+        Self { model, prompts, output_tokens, tokens_per_step: 1.0 }
     }
 
     /// Fills caches with the prompts in chunks, all sequences together; gives the first new token of each.
@@ -51,14 +53,27 @@ impl<'a> Scenario<'a> {
         Ok(next)
     }
 
-    /// One decoding step of all sequences.
-    pub fn decode(&self, tokens: &[u32], caches: &mut [Cache]) -> Result<Vec<u32>, EngineError> {
-        let mut sequences: Vec<Sequence<'_>> = tokens
-            .iter()
-            .zip(caches.iter_mut())
-            .map(|(t, cache)| Sequence { tokens: std::slice::from_ref(t), branches: None, cache, rows: Rows::Last })
-            .collect();
-        greedy(&self.model.forward(&mut sequences)?)
+    /// Decodes after the prompts, from the first new token of each on, to the length that is wanted.
+    pub fn decode(&mut self, caches: Vec<Cache>, next: Vec<u32>, on_step: &mut dyn FnMut()) -> Result<(), EngineError> {
+        let runs = self.prompts.iter().zip(caches).zip(next);
+        let mut runs: Vec<Continuation> = runs.map(|((p, cache), next)| Continuation::new(p, cache, next)).collect();
+        let length = self.prompts.first().map_or(0, Vec::len);
+        let made = |run: &Continuation| run.tokens().len() - length;
+        let mut told = 1;
+        while told < self.output_tokens {
+            let mut parts = Vec::with_capacity(runs.len());
+            for run in runs.iter_mut().filter(|run| made(run) < self.output_tokens) {
+                parts.push(Part { most: self.output_tokens - made(run), continuation: run, drafts: true });
+            }
+            self.model.continue_all(&mut parts, &mut |_, logits| Ok(aehost_engine::greedy(logits)))?;
+            // A step of the batch is done when the slowest sequence has its token.
+            let slowest = runs.iter().map(made).min().unwrap_or(self.output_tokens);
+            (told..slowest).for_each(|_| on_step());
+            told = told.max(slowest);
+        }
+        let (steps, tokens) = runs.iter().map(Continuation::steps).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        self.tokens_per_step = tokens as f64 / steps.max(1) as f64;
+        Ok(())
     }
 
     pub fn caches(&self) -> Vec<Cache> {
@@ -81,12 +96,9 @@ impl Workload for Scenario<'_> {
 
     fn generate(&mut self, on_step: &mut dyn FnMut()) -> Result<u32, EngineError> {
         let mut caches = self.caches();
-        let mut tokens = self.prefill(&mut caches)?;
+        let next = self.prefill(&mut caches)?;
         on_step();
-        for _ in 1..self.output_tokens {
-            tokens = self.decode(&tokens, &mut caches)?;
-            on_step();
-        }
+        self.decode(caches, next, on_step)?;
         Ok(self.output_tokens as u32)
     }
 }
@@ -181,6 +193,11 @@ impl Rig {
                 result.metrics.insert(name, summarised(decode, "tokens/s", Direction::Maximize));
             }
             None => _ = result.unavailable.insert("throughput.decode_tokens_per_s".into(), single.into()),
+        }
+        if model.model().speculation().is_some() && scenario.output_tokens > 1 {
+            let measured =
+                Measurement { direction: Direction::Maximize, ..counted(work.tokens_per_step, "tokens/step") };
+            result.metrics.insert("throughput.tokens_per_step".into(), measured);
         }
         match peak {
             Reading::Measured { value, .. } => {

@@ -84,6 +84,9 @@ fn table(result: &BenchResult) -> String {
             None => format!("{name:<28}{:>12}\n", "unavailable"),
         };
     }
+    if result.tokens_per_step > 1.0 {
+        text += &format!("{:<28}{:>12.2}\n", "tokens per decoding step", result.tokens_per_step);
+    }
     if let Some(roofline) = &result.roofline {
         let share = |share: f64| format!("{:.0} %", 100.0 * share);
         let (read, peak) = (roofline.read_bytes_per_s / 1e9, roofline.integer8_operations_per_s / 1e9);

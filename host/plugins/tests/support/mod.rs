@@ -6,6 +6,7 @@ use aehost_engine::{FloatType, Variant};
 use aehost_formats::gguf::{Value, Writer};
 use aehost_formats::{Checkpoint, Encoding};
 use aehost_plugins::{Catalog, Limits, Options};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -15,7 +16,7 @@ const HIDDEN: usize = 128;
 const FEED_FORWARD: usize = 96;
 const HEAD_DIM: usize = 32;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
@@ -126,4 +127,29 @@ pub fn model() -> Variant {
     let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
     single(&built_in("family-llama")).family_for("llama").unwrap().build(&checkpoint, &mut variant).unwrap();
     variant
+}
+
+const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+
+/// The file of the default model, or a visible remark that the test was skipped.
+pub fn fetched() -> Option<PathBuf> {
+    let home = std::env::var_os("AEHOST_HOME").map(PathBuf::from);
+    let cache = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/aehost"));
+    let path = home.or_else(cache)?.join(format!("models/{DEFAULT_MODEL}.gguf"));
+    if path.is_file() {
+        return Some(path);
+    }
+    // Written past the test harness, which would swallow it.
+    let remark = format!("SKIPPED: no {}; fetch it with `aehost model pull {DEFAULT_MODEL}`\n", path.display());
+    std::io::stderr().write_all(remark.as_bytes()).unwrap();
+    None
+}
+
+/// The default model as its family builds it, its matrices as float16.
+pub fn default_model() -> Option<(Arc<Checkpoint>, Variant)> {
+    let checkpoint = Arc::new(Checkpoint::open(&fetched()?).unwrap());
+    let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F16));
+    let catalog = single(&built_in("family-llama"));
+    catalog.family_for(checkpoint.architecture().unwrap()).unwrap().build(&checkpoint, &mut variant).unwrap();
+    Some((checkpoint, variant))
 }

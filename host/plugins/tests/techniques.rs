@@ -1,0 +1,165 @@
+//! The built-in techniques on models: each alone and every compatible pair on a small random one, and their effects on the
+//! default model.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use aehost_common::{Code, Settings};
+use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Variant};
+use aehost_plugins::Catalog;
+use aehost_study::{Choice, Configuration, Space, TechniqueSpace};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{built_ins, model, options};
+
+/// A model, what was said of it, and its calibration text.
+struct Bench {
+    catalog: Catalog,
+    base: Variant,
+    calibration: Arc<Calibration>,
+    space: Space,
+    not_applicable: Vec<(String, String)>,
+}
+
+impl Bench {
+    fn new(base: Variant, text: Vec<u32>) -> Self {
+        let mut limits = options();
+        limits.limits.apply_time = Duration::from_secs(600);
+        limits.limits.memory_bytes = 256 << 20;
+        let catalog = Catalog::load(&[built_ins()], &limits).unwrap();
+        let (mut techniques, mut not_applicable) = (Vec::new(), Vec::new());
+        for technique in catalog.techniques() {
+            match technique.parameters(&base, &Settings::default()) {
+                Ok(parameters) => {
+                    techniques.push(TechniqueSpace { description: technique.description().clone(), parameters });
+                }
+                Err(fault) => {
+                    assert_eq!(fault.code, Code::NotApplicable, "{}: {fault}", technique.name());
+                    not_applicable.push((technique.description().identity.id.clone(), fault.message));
+                }
+            }
+        }
+        let calibration = Arc::new(Calibration::new(text, base.clone(), Device::Cpu, 2));
+        Self { catalog, base, calibration, space: Space::new(&techniques).unwrap(), not_applicable }
+    }
+
+    /// The variant of a configuration, `Err` where a technique finds itself not applicable after an earlier one.
+    fn apply(&self, configuration: &Configuration) -> Result<Variant, String> {
+        let mut variant = self.base.clone();
+        for Choice { technique, settings } in &configuration.0 {
+            let plugin = self.catalog.technique(technique).unwrap();
+            match plugin.apply(&mut variant, Some(&self.calibration), &Device::Cpu, &Settings::default(), settings) {
+                Ok(()) => {}
+                Err(fault) if fault.code == Code::NotApplicable => return Err(fault.message),
+                Err(fault) => panic!("{configuration}: {fault} {:?}", fault.causes),
+            }
+        }
+        Ok(variant)
+    }
+
+    fn words(&self, words: &str) -> Configuration {
+        let choices = words.split(" + ").map(|choice| self.space.parse(choice).unwrap()).collect();
+        self.space.complete(&Configuration(choices)).unwrap()
+    }
+}
+
+fn logits(variant: &Variant, tokens: &[u32]) -> Vec<f32> {
+    let model = Model::new(variant, &Device::Cpu, 2).unwrap();
+    let mut cache = model.cache();
+    let sequence = Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All };
+    model.forward(&mut [sequence]).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// What every variant must be: finite, as large as its weights, and the same after it was stored and loaded.
+fn check(variant: &Variant, shelf: &mut Shelf, what: &str) {
+    let tokens: Vec<u32> = (0..40).map(|i| i * 29 % 251).collect();
+    let expected = logits(variant, &tokens);
+    assert!(expected.iter().all(|x| x.is_finite()), "{what}: logits are not finite");
+    let bytes: u64 =
+        variant.graph().used_weights().iter().map(|name| variant.describe_weight(name).unwrap().bytes).sum();
+    assert_eq!(variant.weight_bytes(), bytes, "{what}");
+    let saved = serde_json::to_vec(&variant.save(shelf, 2).unwrap()).unwrap();
+    let loaded = variant.restored(&serde_json::from_slice(&saved).unwrap(), shelf.folder()).unwrap();
+    assert_eq!(loaded.weight_bytes(), bytes, "{what}: as stored");
+    assert_eq!(logits(&loaded, &tokens), expected, "{what}: as stored");
+}
+
+fn tiny() -> Bench {
+    // Not periodic, so that Gram matrices have full rank.
+    let text = (0..512u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) % 251).collect();
+    Bench::new(model(), text)
+}
+
+#[test]
+fn every_technique_and_every_compatible_pair_makes_a_model_that_runs_and_can_be_stored() {
+    let bench = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::open(folder.path(), 1 << 30).unwrap();
+    for (id, why) in &bench.not_applicable {
+        println!("{id} does not apply to the small model: {why}");
+    }
+    let ids: Vec<&str> = bench.space.techniques().iter().map(|t| t.description.identity.id.as_str()).collect();
+    let mut alone = Vec::new();
+    for id in &ids {
+        match bench.apply(&bench.words(id)) {
+            Ok(variant) => {
+                check(&variant, &mut shelf, id);
+                alone.push(*id);
+            }
+            Err(why) => panic!("{id}: said that it applies, and then: {why}"),
+        }
+    }
+    let (mut pairs, mut later) = (0, Vec::new());
+    for (i, first) in alone.iter().enumerate() {
+        for second in &alone[i + 1..] {
+            let choices = [first, second].map(|id| bench.space.parse(id).unwrap());
+            // What excludes one another is no pair, by declaration.
+            let Ok(configuration) = bench.space.complete(&Configuration(choices.into())) else { continue };
+            pairs += 1;
+            match bench.apply(&configuration) {
+                Ok(variant) => check(&variant, &mut shelf, &configuration.to_string()),
+                Err(why) => later.push(format!("{first} + {second}: {why}")),
+            }
+        }
+    }
+    println!("{} techniques, {pairs} compatible pairs", alone.len());
+    later.iter().for_each(|pair| println!("not applicable together: {pair}"));
+    // What cannot be together should say so beforehand.
+    assert!(later.len() * 10 <= pairs, "{later:#?}");
+}
+
+/// A technique on the default model: at most this divergence (nats a token), this share of the weights' bytes, and seconds.
+struct Effect(&'static str, f64, f64, u64);
+
+const EFFECTS: &[Effect] = &[
+    Effect("blocked-quantization", 0.02, 0.55, 60),
+    Effect("round-to-nearest", 0.35, 0.36, 60),
+    Effect("round-to-nearest:importance=on", 0.1, 0.36, 60),
+    Effect("speculative-decoding", 0.0, 1.0, 1),
+];
+
+#[test]
+fn techniques_have_their_effects_on_the_default_model() {
+    let Some((checkpoint, base)) = support::default_model() else { return };
+    let tokenizer = checkpoint.tokenizer().unwrap();
+    let text = std::fs::read_to_string(support::root().join("tests/fixtures/techniques/text.txt")).unwrap();
+    let tokens = tokenizer.encode(&text, false).unwrap();
+    // What is measured on must not be what was calibrated on.
+    let (calibration, other) = tokens.split_at(tokens.len() / 2);
+    let bench = Bench::new(base.clone(), calibration.to_vec());
+    let measured = Calibration::new(other.to_vec(), base.clone(), Device::Cpu, 2);
+    let mut wrong = Vec::new();
+    for Effect(words, divergence, bytes, seconds) in EFFECTS {
+        let start = Instant::now();
+        let variant = bench.apply(&bench.words(words)).unwrap();
+        let took = start.elapsed();
+        let found = measured.divergence(&variant, 512).unwrap();
+        let share = variant.weight_bytes() as f64 / base.weight_bytes() as f64;
+        println!("{words}: {found:.4} nats a token, {share:.3} of the bytes, {:.1} s", took.as_secs_f64());
+        if found > *divergence || share > *bytes || took > Duration::from_secs(*seconds) {
+            wrong.push(format!("{words}: {found} nats, {share} of the bytes, {took:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
