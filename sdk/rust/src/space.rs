@@ -151,6 +151,9 @@ fn step_away(at: i64, first: i64, last: i64, random: &mut Random) -> i64 {
     if next != at { next } else { (at - signed).clamp(first, last) }
 }
 
+/// Techniques that are on in a random configuration of a large space, on average: each costs accuracy.
+const TOGETHER: f64 = 3.0;
+
 impl Space {
     /// The space of a problem's techniques; those of one stage stay together, in the order given.
     pub fn new(mut techniques: Vec<TechniqueSpace>) -> Self {
@@ -232,12 +235,14 @@ impl Space {
         Choice { technique: technique.technique.clone(), settings }
     }
 
-    /// A random configuration: each technique on with probability 1/2, at least one on where the space has one.
+    /// A random configuration: each technique on with probability 1/2, or less where there are so many that more than a few
+    /// would be on at once; at least one on where the space has one.
     pub fn sample(&self, random: &mut Random) -> Configuration {
+        let on = (TOGETHER / self.techniques.len() as f64).min(0.5);
         for _ in 0..64 {
             let mut configuration = Configuration::new();
             for technique in &self.techniques {
-                if random.chance(0.5) {
+                if random.chance(on) {
                     configuration.push(self.choice(technique, |p| p.domain.sample(random)));
                 }
             }

@@ -1,13 +1,19 @@
 //! The initial design: what everyone would ask first, and then points far from one another.
 
-use aehost_sdk::strategy::{Configuration, Space};
+use aehost_sdk::strategy::{Configuration, Space, TechniqueSpace};
 
 /// Random configurations among which the one furthest from all others is taken.
 pub const CANDIDATES: usize = 48;
 
-/// Each technique alone and all of them together, with default settings.
+/// Each technique alone and, where they do not exclude one another, all of them together, with default settings. Stages take
+/// turns, the last one first: where the design ends early, each has had its chance.
 pub fn landmarks(space: &Space) -> Vec<(Configuration, String)> {
-    let alone = space.techniques().iter().map(|technique| {
+    let mut alone: Vec<(usize, &TechniqueSpace)> = Vec::new();
+    for technique in space.techniques() {
+        alone.push((alone.iter().filter(|(_, other)| other.stage == technique.stage).count(), technique));
+    }
+    alone.sort_by_key(|(turn, technique)| (*turn, std::cmp::Reverse(technique.stage as u8)));
+    let alone = alone.into_iter().map(|(_, technique)| {
         let why = format!("initial design: {} alone", technique.technique);
         (vec![space.choice(technique, |p| p.default.clone())], why)
     });
@@ -27,4 +33,27 @@ pub fn furthest(space: &Space, taken: &[Configuration], candidates: Vec<Configur
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_sdk::strategy::{Stage, testing::technique};
+
+    #[test]
+    fn stages_take_turns_from_the_last() {
+        let mut techniques = ["prune", "pool", "slice", "round", "code"].map(|name| technique(name, [])).to_vec();
+        techniques[..3].iter_mut().for_each(|t| t.stage = Stage::Architecture);
+        techniques[3..].iter_mut().for_each(|t| t.provides.push("quantised-weights".into()));
+        let space = Space::new(techniques);
+        let on = |(configuration, _): (Configuration, String)| {
+            configuration.into_iter().map(|choice| choice.technique).collect::<Vec<_>>().join(" ")
+        };
+        let design: Vec<String> = landmarks(&space).into_iter().map(on).collect();
+        assert_eq!(
+            design,
+            ["round", "prune", "code", "pool", "slice"],
+            "what excludes one another is not tried together"
+        );
+    }
 }
