@@ -1,12 +1,15 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod calibrated;
+mod feedback;
 mod grid;
 mod matrices;
 mod numbers;
 pub mod quantiser;
+mod search;
 
 pub use calibrated::collect_each;
+pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
 pub use grid::{Affine, Codes, Grid, as_half};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use numbers::read;

@@ -1,0 +1,118 @@
+//! GPTQ (Frantar et al., arXiv:2210.17323, section 3): weights are rounded a column at a time, and the columns that follow
+//! make up for each one's error as the Gram matrix of the layer's inputs says. Layers are taken in order, each with the
+//! inputs that the rounded layers before it give.
+
+mod rounding;
+
+use aehost_sdk::technique::*;
+use rounding::Rounding;
+use std::collections::BTreeMap;
+
+/// Calibration tokens behind a Gram matrix.
+const TOKENS: u32 = 4096;
+
+struct Gptq;
+
+impl Technique for Gptq {
+    fn describe() -> Description {
+        let summary = "Rounds weights column by column; the columns left make up for the error on calibration text.";
+        Description::new(identity!("gptq", summary, "arXiv:2210.17323"), Stage::Inference)
+            .order(10)
+            .provides("quantised-weights")
+    }
+
+    fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
+        let mut parameters = quantiser::parameters(model, &[4, 3, 2, 8])?;
+        parameters.extend([
+            real("damping", "Share of the Gram matrix's mean diagonal that is added to it.", 0.001..=0.1)
+                .log()
+                .default(0.01)
+                .into(),
+            flag("activation-order", "Round the columns with the largest inputs first, on scales fixed before.").into(),
+            flag("sequential", "Take a layer's inputs from the rounded layers before it.").default(true).into(),
+        ]);
+        Ok(parameters)
+    }
+
+    fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
+        let form = Affine::of(settings)?;
+        let damping = settings.real("damping")?;
+        let by_activation = settings.flag("activation-order")?;
+        let targets = quantiser::targets(model, &form)?;
+        let before = model.fork();
+        let seen = if settings.flag("sequential")? { model } else { &before };
+        let mut done = 0;
+        for layer in targets.chunk_by(|a, b| a.layer == b.layer) {
+            let grams = collect_each(seen, "gram", layer.iter().filter_map(|matrix| matrix.input), TOKENS)?;
+            let mut ways: BTreeMap<ValueId, Way> = BTreeMap::new();
+            for matrix in layer {
+                log::progress(done as f64 / targets.len() as f64, "rounding with error feedback");
+                done += 1;
+                let Some((input, gram)) = matrix.input.and_then(|input| Some((input, grams.get(&input)?))) else {
+                    weights::encode(model, &matrix.weight, &form.representation(), None)?;
+                    continue;
+                };
+                if !ways.contains_key(&input) {
+                    let way = Way::new(gram, damping, by_activation);
+                    ways.insert(input, way.map_err(|error| error.within(cannot(matrix)))?);
+                }
+                ways[&input].round(model, matrix, form).map_err(|error| error.within(cannot(matrix)))?;
+            }
+        }
+        quantiser::round_outer(model, settings)
+    }
+}
+
+fn cannot(matrix: &Matrix) -> String {
+    let place = matrix.layer.map(|layer| format!(" of layer {layer}")).unwrap_or_default();
+    format!(
+        "the inputs of weight `{}`{place} have no usable Gram matrix; raise damping, or give other calibration text",
+        matrix.weight
+    )
+}
+
+/// How the columns that multiply one value are rounded.
+struct Way {
+    /// Columns, the first to be rounded last; none: as they are.
+    order: Option<Vec<u32>>,
+    feedback: Feedback,
+    /// The Gram matrix's diagonal, of the columns as they are.
+    importance: Vec<f32>,
+}
+
+impl Way {
+    fn new(gram: &Tensor, damping: f64, by_activation: bool) -> Result<Self, Error> {
+        let importance = gram.diagonal()?.to_f32()?;
+        if !by_activation {
+            return Ok(Self { order: None, feedback: Feedback::new(gram, damping)?, importance });
+        }
+        let order = rounding::ascending(&importance);
+        let gram = permuted(&gram.transpose(&[])?, &order)?.transpose(&[])?;
+        let feedback = Feedback::new(&permuted(&gram, &order)?, damping)?;
+        Ok(Self { order: Some(order), feedback, importance })
+    }
+
+    fn round(&self, model: &Editor, matrix: &Matrix, form: Affine) -> Result<(), Error> {
+        let tensor = read(model, &matrix.weight)?;
+        let mut rounding = Rounding::new(matrix.rows() as usize, matrix.columns() as usize, form, &self.importance);
+        let tensor = match &self.order {
+            Some(order) => {
+                rounding.fix(&tensor.to_f32()?, order);
+                permuted(&tensor, order)?
+            }
+            None => tensor,
+        };
+        self.feedback.run(tensor, &mut rounding)?;
+        rounding.codes.store(model, matrix)
+    }
+}
+
+/// A matrix's columns in another order.
+fn permuted(matrix: &Tensor, order: &[u32]) -> Result<Tensor, Error> {
+    let bytes: Vec<u8> = order.iter().flat_map(|column| column.to_le_bytes()).collect();
+    let indices = Tensor::from_bytes(&[1, order.len() as u32], "uint32", &bytes)?;
+    let rows = Tensor::full(&[matrix.shape()[0], 1], "uint32", 0.0)?;
+    matrix.gather(1, &rows.binary("add", &indices)?)
+}
+
+aehost_sdk::technique!(Gptq);
