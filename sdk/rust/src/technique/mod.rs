@@ -1,17 +1,23 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
+mod attention;
 mod calibrated;
+mod edit;
 mod feedback;
 mod grid;
 mod matrices;
+mod network;
 mod numbers;
 pub mod quantiser;
 mod search;
 
+pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use calibrated::collect_each;
+pub use edit::dense_dtype;
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
 pub use grid::{Affine, Codes, Grid, as_half};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
+pub use network::{Network, networks};
 pub use numbers::read;
 
 pub use crate::bindings::imports::aehost::plugin::{
@@ -23,8 +29,8 @@ pub use crate::bindings::imports::aehost::plugin::{
 };
 use crate::bindings::technique::exports::aehost::plugin::technique as exports;
 pub use crate::{
-    Error, Facts, Identity, Parameter, Setting, Settings, Stage, Value, choice, flag, identity, integer, log, real,
-    setting,
+    Error, Fact, Facts, Identity, Parameter, Setting, Settings, Stage, Value, choice, flag, identity, integer, log,
+    real, setting,
 };
 pub use exports::Description;
 

@@ -4,6 +4,8 @@ use super::{Editor, Error, Span, Tensor, weights};
 
 /// Elements that one call carries.
 const PORTION: usize = 8 << 20;
+/// Shares of the mean diagonal that a matrix may need on its diagonal to be positive definite, the least that does first.
+const DAMPING: [f64; 3] = [1e-6, 1e-4, 1e-2];
 
 impl Tensor {
     /// A float32 tensor of these numbers, row-major.
@@ -28,6 +30,30 @@ impl Tensor {
             numbers.extend(part.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
         }
         Ok(numbers)
+    }
+
+    /// The lower Cholesky factor of a matrix that is positive semidefinite, damped as little as it needs.
+    ///
+    /// # Errors
+    /// Those of the host, where no damping helps: all is 0, or not finite.
+    pub fn damped_cholesky(&self) -> Result<Self, Error> {
+        let [first, rest @ ..] = DAMPING;
+        rest.iter().fold(self.cholesky(first), |found, damping| found.or_else(|_| self.cholesky(*damping)))
+    }
+
+    /// The elements at some indices of an axis of a matrix, in their order.
+    ///
+    /// # Errors
+    /// Those of the host: invalid-input where an index is outside the axis, or there are none.
+    pub fn take(&self, axis: u32, indices: &[u32]) -> Result<Self, Error> {
+        let count = indices.len() as u32;
+        let (mut shape, mut line) = (self.shape(), vec![1; self.shape().len()]);
+        if let (Some(side), Some(length)) = (shape.get_mut(axis as usize), line.get_mut(axis as usize)) {
+            (*side, *length) = (count, count);
+        }
+        let bytes: Vec<u8> = indices.iter().flat_map(|i| i.to_le_bytes()).collect();
+        let indices = Self::from_bytes(&line, "uint32", &bytes)?;
+        self.gather(axis, &Self::full(&shape, "uint32", 0.0)?.binary("add", &indices)?)
     }
 
     /// The only element.

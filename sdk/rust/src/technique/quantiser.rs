@@ -77,7 +77,7 @@ impl Affine {
 /// not-applicable where there are none, or the group does not divide the columns of one, as an earlier technique left it.
 pub fn targets(model: &Editor, form: &Affine) -> Result<Vec<Matrix>, Error> {
     let targets = super::layer_matrices(model)?;
-    if let Some(odd) = targets.iter().find(|m| m.columns() as usize % form.group != 0) {
+    if let Some(odd) = targets.iter().find(|m| !(m.columns() as usize).is_multiple_of(form.group)) {
         let (weight, columns, group) = (&odd.weight, odd.columns(), form.group);
         return Err(Error::not_applicable(format!("weight `{weight}` has {columns} columns, no multiple of {group}")));
     }
