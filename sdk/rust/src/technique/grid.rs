@@ -177,7 +177,7 @@ mod tests {
         let mut codes = Codes::new(2, 64, form);
         let mut row: Vec<f32> = numbers().into_iter().chain(numbers().into_iter().map(|x| x * 3.0)).collect();
         codes.encode(1, 0, &mut row, |part| Grid::fit(part, &form));
-        let decoded: Vec<f32> = (0..64).map(|c| codes.grid(1, c).number(codes.codes[64 + c])).collect();
+        let decoded: Vec<f32> = (0..64).map(|c| codes.grids[2 + c / 32].number(codes.codes[64 + c])).collect();
         assert_eq!(row, decoded);
         assert_eq!(codes.grid(0, 0).scale, 0.0, "the other row is as it was");
     }
