@@ -1,15 +1,19 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod calibrated;
+mod fold;
 mod grid;
 mod matrices;
 mod numbers;
 pub mod quantiser;
+mod wiring;
 
 pub use calibrated::collect_each;
+pub use fold::{Fold, Maker, change};
 pub use grid::{Affine, Codes, Grid, as_half};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use numbers::read;
+pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{
     calibration::{self, Wanted},
