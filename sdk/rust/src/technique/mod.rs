@@ -4,21 +4,25 @@ mod attention;
 mod calibrated;
 mod edit;
 mod feedback;
+mod fold;
 mod grid;
 mod matrices;
 mod network;
 mod numbers;
 pub mod quantiser;
 mod search;
+mod wiring;
 
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use calibrated::collect_each;
 pub use edit::dense_dtype;
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
+pub use fold::{Fold, Maker, change};
 pub use grid::{Affine, Codes, Grid, as_half};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Network, networks};
 pub use numbers::read;
+pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{
     calibration::{self, Wanted},
