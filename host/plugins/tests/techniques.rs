@@ -136,6 +136,12 @@ const EFFECTS: &[Effect] = &[
     Effect("blocked-quantization", 0.02, 0.55, 60),
     Effect("round-to-nearest", 0.35, 0.36, 60),
     Effect("round-to-nearest:importance=on", 0.1, 0.36, 60),
+    Effect("gptq", 9.0, 0.36, 180),
+    Effect("grouped-query", 9.0, 1.0, 60),
+    Effect("low-rank", 9.0, 1.0, 60),
+    Effect("width-pruning", 9.0, 1.0, 60),
+    Effect("depth-pruning", 9.0, 1.0, 60),
+    Effect("kv-cache", 9.0, 1.0, 60),
     Effect("speculative-decoding", 0.0, 1.0, 1),
 ];
 

@@ -35,6 +35,8 @@ pub struct BenchResult {
     pub tpot_ms: Option<Summary>,
     /// Tokens that a decoding step gave: more than one where drafts were kept.
     pub tokens_per_step: f64,
+    /// From the model as it is to the configuration's, without encoding weights.
+    pub apply_ms: f64,
     /// From an opened checkpoint to a model in memory.
     pub load_ms: Summary,
     /// Largest resident memory of the process while it generates; none where the system does not tell.
@@ -91,7 +93,12 @@ impl Roofline {
     }
 }
 
-pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) -> Result<BenchResult, Fault> {
+pub(crate) fn bench(
+    workbench: &Workbench,
+    variant: &Variant,
+    apply_ms: f64,
+    plan: &BenchPlan,
+) -> Result<BenchResult, Fault> {
     if plan.prompt_tokens == 0 || plan.output_tokens == 0 || plan.repeat == 0 {
         return Err(Fault::invalid("a bench needs at least 1 prompt token, 1 output token and 1 repeat"));
     }
@@ -150,6 +157,7 @@ pub(crate) fn bench(workbench: &Workbench, variant: &Variant, plan: &BenchPlan) 
         ttft_ms: all(ttft)?,
         tpot_ms: Summary::of(tpot),
         tokens_per_step,
+        apply_ms,
         load_ms: all(load)?,
         peak_memory_bytes: Summary::of(peak),
     })

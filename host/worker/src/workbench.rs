@@ -14,6 +14,7 @@ use aehost_study::{Configuration, Items, Measurements, Outcome, Progress, Scenar
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Facts that change from one minute to the next; the search space must not depend on them.
 const VOLATILE: [&str; 5] = ["available", "bandwidth", "bytes_per_s", "load", "free"];
@@ -261,8 +262,10 @@ impl Workbench {
 
     /// Speed and memory on their own, as `aehost bench` prints them.
     pub fn bench(&mut self, configuration: &Configuration, plan: &BenchPlan) -> Result<BenchResult, Fault> {
+        let start = Instant::now();
         let variant = self.variant(configuration)?;
-        crate::bench::bench(self, &variant, plan)
+        let apply_ms = start.elapsed().as_secs_f64() * 1e3;
+        crate::bench::bench(self, &variant, apply_ms, plan)
     }
 
     /// Quality on its own, as `aehost evaluate` prints it.

@@ -84,6 +84,9 @@ fn table(result: &BenchResult) -> String {
             None => format!("{name:<28}{:>12}\n", "unavailable"),
         };
     }
+    if result.apply_ms >= 1.0 {
+        text += &format!("{:<28}{:>12.2}\n", "applying techniques, ms", result.apply_ms);
+    }
     if result.tokens_per_step > 1.0 {
         text += &format!("{:<28}{:>12.2}\n", "tokens per decoding step", result.tokens_per_step);
     }

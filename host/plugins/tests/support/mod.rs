@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub const LAYERS: u32 = 4;
 const HIDDEN: usize = 128;
-const FEED_FORWARD: usize = 96;
+const FEED_FORWARD: usize = 256;
 const HEAD_DIM: usize = 32;
 
 pub fn root() -> PathBuf {

@@ -62,7 +62,10 @@ impl Technique for BlockedQuantization {
         for (done, (matrix, format)) in wanted.iter().enumerate() {
             log::progress(done as f64 / wanted.len() as f64, "choosing block formats");
             let importance = matrix.input.and_then(|input| importances.get(&input));
-            weights::encode(model, &matrix.weight, &Representation::blocked(format), importance)?;
+            weights::encode(model, &matrix.weight, &Representation::blocked(format), importance).map_err(|error| {
+                // An earlier technique made the rows another length.
+                if error.code == "unsupported" { Error::not_applicable(error.message) } else { error }
+            })?;
         }
         Ok(())
     }
