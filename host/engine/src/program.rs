@@ -5,7 +5,7 @@ use crate::attention::AttentionSpec;
 use crate::cache::{CacheSpec, CacheType};
 use crate::matrix::Matrix;
 use crate::rope::Rope;
-use crate::routing::{Grouping, RouteSpec};
+use crate::routing::{Grouping, RouteSpec, Score};
 use crate::{EngineError, Variant};
 use aehost_graph::{Graph, Node, NodeId, ValueId, ValueType, op_info};
 use candle_core::{DType, Device, Tensor};
@@ -330,7 +330,11 @@ impl Builder<'_> {
         let route = RouteSpec {
             experts: self.slots[inputs[1]].width,
             top_k: integer("top-k", 1),
-            sigmoid: spec.text("score") == Some("sigmoid"),
+            score: match spec.text("score") {
+                Some("sigmoid") => Score::Sigmoid,
+                Some("one") => Score::One,
+                _ => Score::Softmax,
+            },
             normalise: spec.text("normalise") == Some("sum"),
             scale: spec.real("scale").unwrap_or(1.0) as f32,
             groups,

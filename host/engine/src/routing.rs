@@ -2,14 +2,22 @@
 //! arXiv 1701.06538; scores and groups as in DeepSeek-V2, arXiv 2405.04434), or each token's equal stretches of columns to
 //! one matrix each. Rows of the same matrix are made neighbours, multiplied together, and put back.
 
+/// What of a router's logits orders experts and weighs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Score {
+    Softmax,
+    Sigmoid,
+    /// Logits only order: every chosen expert counts in full, as parts of one dense network do.
+    One,
+}
+
 /// How a router's logits become experts and their shares.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RouteSpec {
     pub experts: usize,
     /// Experts a token.
     pub top_k: usize,
-    /// Scores are the logits' sigmoid instead of their softmax.
-    pub sigmoid: bool,
+    pub score: Score,
     /// The shares of a token's experts are made to sum to 1.
     pub normalise: bool,
     /// Factor on the shares.
@@ -79,9 +87,10 @@ impl Routing {
         let scores = &mut self.scores;
         scores.clear();
         scores.extend_from_slice(logits);
-        match spec.sigmoid {
-            true => scores.iter_mut().for_each(|s| *s = 1.0 / (1.0 + (-*s).exp())),
-            false => crate::kernels::softmax(scores),
+        match spec.score {
+            Score::Softmax => crate::kernels::softmax(scores),
+            Score::Sigmoid => scores.iter_mut().for_each(|s| *s = 1.0 / (1.0 + (-*s).exp())),
+            Score::One => {}
         }
         if spec.top_groups < spec.groups {
             let size = spec.experts / spec.groups;
@@ -101,7 +110,8 @@ impl Routing {
             // The first of equals.
             let next = (0..spec.experts).reduce(|a, b| if scores[b] > scores[a] { b } else { a }).unwrap_or(0);
             self.chosen.push(next as u32);
-            self.shares.push(std::mem::replace(&mut scores[next], f32::NEG_INFINITY));
+            let score = std::mem::replace(&mut scores[next], f32::NEG_INFINITY);
+            self.shares.push(if spec.score == Score::One { 1.0 } else { score });
         }
         let shares = &mut self.shares[first..];
         let sum: f32 = shares.iter().sum();
@@ -161,7 +171,7 @@ mod tests {
     use super::*;
 
     fn spec(experts: usize, top_k: usize) -> RouteSpec {
-        RouteSpec { experts, top_k, sigmoid: false, normalise: true, scale: 1.0, groups: 1, top_groups: 1 }
+        RouteSpec { experts, top_k, score: Score::Softmax, normalise: true, scale: 1.0, groups: 1, top_groups: 1 }
     }
 
     #[test]
@@ -193,6 +203,17 @@ mod tests {
         assert_eq!(routing.chosen, [0, 1]);
         let sum: f32 = [5f32, 0.0, 4.0, 3.0].iter().map(|x| x.exp()).sum();
         assert!((routing.shares[1] - 2.0 / sum).abs() < 1e-6);
+    }
+
+    #[test]
+    fn experts_of_score_one_are_chosen_by_logits_and_count_in_full() {
+        let mut routing = Routing::default();
+        let full = RouteSpec { score: Score::One, normalise: false, ..spec(4, 2) };
+        routing.route(&full, &[-200.0, -3.0, -2.0, -100.0]);
+        assert_eq!((&routing.chosen[..], &routing.shares[..]), (&[2, 1][..], &[1.0, 1.0][..]));
+        let limited = RouteSpec { groups: 2, normalise: true, scale: 3.0, ..full };
+        routing.route(&limited, &[5.0, -9.0, 4.0, 3.0]);
+        assert_eq!((&routing.chosen[..], &routing.shares[..]), (&[0, 1][..], &[1.5, 1.5][..]));
     }
 
     #[test]

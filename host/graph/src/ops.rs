@@ -142,7 +142,7 @@ static OPS: &[OpInfo] = &[
         outputs: 1,
         attributes: &[
             ("top-k", Integer, true),
-            ("score", Words(&["softmax", "sigmoid"]), true),
+            ("score", Words(&["softmax", "sigmoid", "one"]), true),
             ("normalise", Words(&["none", "sum"]), true),
             ("scale", Real, false),
             ("groups", Integer, false),
