@@ -12,7 +12,7 @@ use aehost_common::{Settings, Value};
 use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
 use cuts::{Content, Contents};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Calibration text is run in sequences of this many tokens.
@@ -20,6 +20,9 @@ const SEQUENCE: usize = 512;
 
 /// Places between layers whose values are kept for later runs.
 const KEPT: usize = 4;
+
+/// Bytes of statistics that are kept for those who ask for the same; the oldest make room.
+const REMEMBERED: usize = 256 << 20;
 
 /// One statistic of one value; see the contract's `calibration.wanted`.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +52,8 @@ pub struct Calibration {
     device: Device,
     threads: usize,
     base: Variant,
-    memo: Mutex<HashMap<Vec<u8>, Statistics>>,
+    /// What was collected, by what it was collected of, the latest last.
+    memo: Mutex<VecDeque<(Vec<u8>, Statistics)>>,
     /// What runs left at a cut of the model, the latest last: the value's content, and its rows.
     kept: Mutex<Vec<(Content, Tensor)>>,
     /// The base model, once a divergence from it was asked for.
@@ -98,7 +102,7 @@ impl Calibration {
         let contents = Contents::new(variant)?;
         let key = key(&contents, wanted, text.len())?;
         let lock = || self.memo.lock().expect("no panic happens while the memo is locked");
-        if let Some(known) = lock().get(&key) {
+        if let Some((_, known)) = lock().iter().find(|(known, _)| *known == key) {
             return Ok(known.clone());
         }
         let mut values: Vec<ValueId> = wanted.iter().flat_map(|w| [Some(w.at), w.against]).flatten().collect();
@@ -111,7 +115,7 @@ impl Calibration {
         })?;
         let values = collectors.into_iter().map(|c| c.finish(text.len())).collect::<Result<Vec<_>, _>>()?;
         let statistics = Statistics { tokens: text.len() as u64, values };
-        lock().insert(key, statistics.clone());
+        remember(&mut lock(), key, statistics.clone());
         Ok(statistics)
     }
 
@@ -212,6 +216,16 @@ impl Calibration {
                 .sum::<f64>();
         }
         Ok(sum / text.len() as f64)
+    }
+}
+
+fn remember(memo: &mut VecDeque<(Vec<u8>, Statistics)>, key: Vec<u8>, statistics: Statistics) {
+    memo.push_back((key, statistics));
+    let bytes = |memo: &VecDeque<(Vec<u8>, Statistics)>| -> usize {
+        memo.iter().flat_map(|(_, statistics)| &statistics.values).map(|values| 4 * values.elem_count()).sum()
+    };
+    while memo.len() > 1 && bytes(memo) > REMEMBERED {
+        memo.pop_front();
     }
 }
 

@@ -81,6 +81,12 @@ impl From<String> for Value {
     }
 }
 
+impl From<Vec<f64>> for Value {
+    fn from(v: Vec<f64>) -> Self {
+        Value::Reals(v)
+    }
+}
+
 /// A named value.
 pub fn setting(name: &str, value: impl Into<Value>) -> Setting {
     Setting { name: name.into(), value: value.into() }

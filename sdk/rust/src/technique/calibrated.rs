@@ -1,7 +1,25 @@
 //! Statistics on calibration text, by the value at which they were taken.
 
 use super::{Editor, Error, Tensor, ValueId, Wanted, calibration};
+use crate::setting;
 use std::collections::BTreeMap;
+
+impl Wanted {
+    /// A statistic of one value.
+    pub fn of(statistic: &str, at: ValueId) -> Self {
+        Self { statistic: statistic.into(), at, against: None, settings: vec![] }
+    }
+
+    /// The value's rows of the first `count` tokens.
+    pub fn rows(at: ValueId, count: u32) -> Self {
+        Self { settings: vec![setting("count", i64::from(count))], ..Self::of("rows", at) }
+    }
+
+    /// The second moments of one value with another.
+    pub fn cross(at: ValueId, against: ValueId) -> Self {
+        Self { against: Some(against), ..Self::of("cross", at) }
+    }
+}
 
 /// One statistic of each value, in one pass over the calibration text for all; see the contract's `calibration.wanted`.
 ///
@@ -19,8 +37,7 @@ pub fn collect_each(
     if values.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let wanted =
-        values.iter().map(|at| Wanted { statistic: statistic.into(), at: *at, against: None, settings: vec![] });
-    let statistics = calibration::collect(model, &wanted.collect::<Vec<_>>(), tokens)?;
+    let wanted: Vec<Wanted> = values.iter().map(|at| Wanted::of(statistic, *at)).collect();
+    let statistics = calibration::collect(model, &wanted, tokens)?;
     Ok(values.into_iter().zip(statistics.values).collect())
 }

@@ -1,8 +1,11 @@
 //! Codes of equal distance in groups of columns: the arithmetic of the contract's `affine` representation, and storing
 //! what was encoded so. What a quantiser decides for itself is which code, scale and minimum it takes.
 
-use super::{Editor, Error, Matrix, Part, Representation, Tensor, weights};
+use super::{Editor, Error, Matrix, Part, Tensor, weights};
 use half::f16;
+
+/// Numbers of a matrix that are in a plugin's memory at a time.
+const STRETCH: usize = 4 << 20;
 
 /// The form of an affine representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,29 +110,58 @@ impl Codes {
     /// # Errors
     /// Those of the host; diverged, where a scale is not finite.
     pub fn store(&self, model: &Editor, matrix: &Matrix) -> Result<(), Error> {
-        let shape = &matrix.shape;
-        let groups: Vec<u32> = match shape.split_last() {
-            Some((columns, outer)) => outer.iter().copied().chain([columns / self.form.group as u32]).collect(),
-            None => return Err(Error::invalid(format!("weight `{}` has no dimensions", matrix.weight))),
-        };
+        store(model, matrix, &self.form, &self.parts(&matrix.weight)?)
+    }
+
+    /// Codes `[rows, columns]`, scales and minima `[rows, columns / group]`, as the host's tensors.
+    fn parts(&self, weight: &str) -> Result<[Tensor; 3], Error> {
         if let Some(bad) = self.grids.iter().find(|grid| !grid.scale.is_finite() || !grid.minimum.is_finite()) {
-            let message =
-                format!("weight `{}` would get the scale {} and minimum {}", matrix.weight, bad.scale, bad.minimum);
+            let message = format!("weight `{weight}` would get the scale {} and minimum {}", bad.scale, bad.minimum);
             return Err(Error::new("diverged", message));
         }
-        let of =
-            |number: fn(&Grid) -> f32| Tensor::from_f32(&groups, &self.grids.iter().map(number).collect::<Vec<f32>>());
-        let codes = Tensor::from_bytes(shape, "uint8", &self.codes)?;
-        let (scales, minima) = (of(|grid| grid.scale)?, of(|grid| grid.minimum)?);
-        let Affine { bits, group, symmetric } = self.form;
-        let form = Representation::affine(i64::from(bits), group as i64, symmetric);
-        let part = |name: &str, value| Part { name: name.into(), value };
-        let mut parts = vec![part("codes", &codes), part("scales", &scales)];
-        if !symmetric {
-            parts.push(part("minima", &minima));
-        }
-        weights::store(model, &matrix.weight, shape, &form, &parts)
+        let rows = (self.codes.len() / self.columns) as u32;
+        let groups = (self.columns / self.form.group) as u32;
+        let of = |number: fn(&Grid) -> f32| {
+            Tensor::from_f32(&[rows, groups], &self.grids.iter().map(number).collect::<Vec<f32>>())
+        };
+        let codes = Tensor::from_bytes(&[rows, self.columns as u32], "uint8", &self.codes)?;
+        Ok([codes, of(|grid| grid.scale)?, of(|grid| grid.minimum)?])
     }
+}
+
+/// Encodes a matrix, each group of columns on the grid that `fit` finds. Only a stretch of its rows is in the plugin's
+/// memory at a time, so that it may be larger than that.
+///
+/// # Errors
+/// Those of the host; diverged, where a number of the weight or a scale is not finite.
+pub fn encode_groups(model: &Editor, matrix: &Matrix, form: Affine, fit: impl Fn(&[f32]) -> Grid) -> Result<(), Error> {
+    let tensor = super::read(model, &matrix.weight)?;
+    let (rows, columns) = (matrix.rows() as usize, matrix.columns() as usize);
+    let stretch = (STRETCH / columns.max(1)).max(1);
+    let mut stretches = Vec::new();
+    for first in (0..rows).step_by(stretch) {
+        let count = stretch.min(rows - first);
+        let mut numbers = tensor.slice(0, first as u32, count as u32)?.to_f32()?;
+        if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+            let (weight, row) = (&matrix.weight, first + at / columns);
+            let message = format!("weight `{weight}` has {} in row {row}: an earlier technique broke it", numbers[at]);
+            return Err(Error::new("diverged", message));
+        }
+        let mut codes = Codes::new(count, columns, form);
+        for (row, numbers) in numbers.chunks_exact_mut(columns).enumerate() {
+            codes.encode(row, 0, numbers, &fit);
+        }
+        stretches.push(codes.parts(&matrix.weight)?);
+    }
+    let joined = |part: usize| Tensor::concat(0, &stretches.iter().map(|parts| &parts[part]).collect::<Vec<_>>());
+    store(model, matrix, &form, &[joined(0)?, joined(1)?, joined(2)?])
+}
+
+/// Codes, scales and minima, rows of a stack's matrices one under another, as the weight's own.
+fn store(model: &Editor, matrix: &Matrix, form: &Affine, parts: &[Tensor; 3]) -> Result<(), Error> {
+    let names = ["codes", "scales", "minima"].into_iter().zip(parts).take(if form.symmetric { 2 } else { 3 });
+    let parts: Vec<Part<'_>> = names.map(|(name, value)| Part { name: name.into(), value }).collect();
+    weights::store(model, &matrix.weight, &matrix.shape, &form.representation(), &parts)
 }
 
 #[cfg(test)]

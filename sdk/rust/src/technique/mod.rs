@@ -1,27 +1,38 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod attention;
+mod between;
 mod calibrated;
+mod clip;
 mod edit;
+mod feed_forward;
 mod feedback;
 mod fold;
 mod grid;
+mod insert;
 mod matrices;
 mod network;
 mod numbers;
 pub mod quantiser;
+mod rope;
+mod rotary;
 mod search;
 mod wiring;
 
 pub use attention::{AttentionBlock, Projection, attention_blocks};
+pub use between::{insert_after, insert_before};
 pub use calibrated::collect_each;
 pub use edit::dense_dtype;
+pub use feed_forward::{GatedFeedForward, gated_feed_forwards};
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
 pub use fold::{Fold, Maker, change};
-pub use grid::{Affine, Codes, Grid, as_half};
+pub use grid::{Affine, Codes, Grid, as_half, encode_groups};
+pub use insert::Insert;
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Network, networks};
 pub use numbers::read;
+pub use rope::{Pair, rope_pairs};
+pub use rotary::{RotaryAttention, rotary_attentions};
 pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{
@@ -161,6 +172,12 @@ impl Representation {
     /// Two numbers of every four columns (`float32`, `float16`, `bfloat16`).
     pub fn sparse(dtype: &str) -> Self {
         Self { kind: "sparse".into(), settings: vec![setting("dtype", dtype)] }
+    }
+
+    /// The type of numbers that an edited weight keeps: its own, if it is dense, else float16.
+    pub fn dtype(&self) -> &str {
+        let own = self.settings.iter().find(|s| self.kind == "dense" && s.name == "dtype");
+        own.and_then(|s| s.value.as_text()).unwrap_or("float16")
     }
 
     /// Plain numbers (`float32`, `float16`, `bfloat16`).

@@ -13,7 +13,9 @@ impl Tensor {
     /// # Errors
     /// Those of the host: invalid-input where there are not as many numbers as `shape` has elements.
     pub fn from_f32(shape: &[u32], numbers: &[f32]) -> Result<Self, Error> {
-        Self::from_bytes(shape, "float32", &numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+        let mut bytes = Vec::with_capacity(numbers.len() * 4);
+        numbers.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+        Self::from_bytes(shape, "float32", &bytes)
     }
 
     /// All elements, row-major, as float32.
@@ -45,13 +47,15 @@ impl Tensor {
     ///
     /// # Errors
     /// Those of the host: invalid-input where an index is outside the axis, or there are none.
-    pub fn take(&self, axis: u32, indices: &[u32]) -> Result<Self, Error> {
+    pub fn take<I: Copy + TryInto<u32>>(&self, axis: u32, indices: &[I]) -> Result<Self, Error> {
         let count = indices.len() as u32;
         let (mut shape, mut line) = (self.shape(), vec![1; self.shape().len()]);
         if let (Some(side), Some(length)) = (shape.get_mut(axis as usize), line.get_mut(axis as usize)) {
             (*side, *length) = (count, count);
         }
-        let bytes: Vec<u8> = indices.iter().flat_map(|i| i.to_le_bytes()).collect();
+        // What is no uint32 is outside every axis.
+        let index = |i: &I| (*i).try_into().unwrap_or(u32::MAX);
+        let bytes: Vec<u8> = indices.iter().flat_map(|i| index(i).to_le_bytes()).collect();
         let indices = Self::from_bytes(&line, "uint32", &bytes)?;
         self.gather(axis, &Self::full(&shape, "uint32", 0.0)?.binary("add", &indices)?)
     }

@@ -31,9 +31,11 @@ impl Grid {
         best.1
     }
 
-    /// Not rounded, and branchless.
+    /// The nearest code, in comparisons that are one instruction each.
     fn near(&self, number: f32, inverse: f32) -> f32 {
-        ((number - self.minimum) * inverse + 0.5).floor().max(0.0).min(self.top)
+        let code = ((number - self.minimum) * inverse + 0.5).floor();
+        let code = if code > 0.0 { code } else { 0.0 };
+        if code < self.top { code } else { self.top }
     }
 
     /// The weighted squared error of what stands for the numbers.
