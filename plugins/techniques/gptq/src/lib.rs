@@ -7,6 +7,7 @@ mod rounding;
 use aehost_sdk::technique::*;
 use rounding::Rounding;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Calibration tokens behind a Gram matrix.
 const TOKENS: u32 = 4096;
@@ -52,11 +53,12 @@ impl Technique for Gptq {
                     weights::encode(model, &matrix.weight, &form.representation(), None)?;
                     continue;
                 };
-                if !ways.contains_key(&input) {
-                    let way = Way::new(gram, damping, by_activation);
-                    ways.insert(input, way.map_err(|error| error.within(cannot(matrix)))?);
-                }
-                ways[&input].round(model, matrix, form).map_err(|error| error.within(cannot(matrix)))?;
+                let failed = |error: Error| error.within(cannot(matrix));
+                let way = match ways.entry(input) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(Way::new(gram, damping, by_activation).map_err(failed)?),
+                };
+                way.round(model, matrix, form).map_err(failed)?;
             }
         }
         quantiser::round_outer(model, settings)
@@ -65,10 +67,7 @@ impl Technique for Gptq {
 
 fn cannot(matrix: &Matrix) -> String {
     let place = matrix.layer.map(|layer| format!(" of layer {layer}")).unwrap_or_default();
-    format!(
-        "the inputs of weight `{}`{place} have no usable Gram matrix; raise damping, or give other calibration text",
-        matrix.weight
-    )
+    format!("weight `{}`{place} cannot be rounded so; raise damping, or give other calibration text", matrix.weight)
 }
 
 /// How the columns that multiply one value are rounded.

@@ -48,9 +48,10 @@ impl Settle for Rounding<'_> {
             self.find(row, column, tile);
         }
         let place = self.order.map_or(column, |order| order[column] as usize);
+        let (group, groups) = (place / self.form.group, self.columns / self.form.group);
         let mut settled = tile[tile.len() - 1];
         for (lane, number) in settled.iter_mut().enumerate().take(self.rows - row) {
-            let grid = *self.codes.grid(row + lane, place);
+            let grid = self.codes.grids[(row + lane) * groups + group];
             let code = grid.code(*number);
             self.codes.codes[(row + lane) * self.columns + place] = code;
             *number = grid.number(code);
