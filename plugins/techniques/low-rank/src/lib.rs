@@ -33,7 +33,7 @@ impl Technique for LowRank {
         Ok(vec![
             real("keep", "Share of the matrices' numbers that is kept.", 0.3..=0.9).default(0.8).into(),
             choice("targets", "What is factored.", targets).into(),
-            choice("allocation", spread, ["energy", "uniform"]).into(),
+            choice("allocation", spread, ["uniform", "energy"]).into(),
             flag("whiten", "Weigh errors by the inputs on calibration text.").default(true).into(),
         ])
     }

@@ -25,8 +25,8 @@ impl Technique for WidthPruning {
         if networks.is_ok() {
             let summary = "Share of the feed-forward neurons that is removed.";
             parameters.push(real("neurons", summary, 0.0..=0.5).default(0.1).into());
-            let summary = "The same share in every layer, or by the errors, standardised in each.";
-            parameters.push(choice("allocation", summary, ["uniform", "adaptive"]).into());
+            let summary = "By the errors, standardised in each layer, or the same share in all.";
+            parameters.push(choice("allocation", summary, ["adaptive", "uniform"]).into());
         }
         // As for layers with a single key-value head, there is nothing to remove from what is no plain attention.
         let least = attention_blocks(model).unwrap_or_default().iter().map(|b| b.kv_heads).min().unwrap_or(1);

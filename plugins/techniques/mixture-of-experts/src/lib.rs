@@ -1,0 +1,188 @@
+//! Turns dense gated feed-forward networks into experts without training (Pei et al.: CMoE, arXiv 2502.04416; Zhang et al.:
+//! MoEfication, arXiv 2110.01786). Neurons that are active most often stay a dense network that all tokens share; those that
+//! are active on the same tokens form an expert. A router chooses, for each token, the experts whose outputs it predicts to
+//! be largest: the least-squares map from the network's input to the norms of the experts' outputs on calibration text.
+
+mod clusters;
+
+use aehost_sdk::technique::*;
+use clusters::Split;
+
+/// Calibration tokens.
+const TOKENS: u32 = 1024;
+/// One neuron of this many counts as active on a token.
+const ACTIVE: usize = 16;
+/// Ridge of the router's regression, of the mean square of its inputs.
+const DAMPING: f64 = 0.1;
+/// Bytes of statistics that one pass over the calibration text may keep.
+const PASS_BYTES: usize = 512 << 20;
+
+struct MixtureOfExperts;
+
+/// The parts into which each network is cut.
+struct Cut {
+    experts: usize,
+    shared: usize,
+    top_k: usize,
+}
+
+impl Technique for MixtureOfExperts {
+    fn describe() -> Description {
+        let summary = "Turns dense feed-forward networks into experts of which a router chooses some for each token.";
+        // Networks are pruned before they are cut.
+        Description::new(identity!("mixture-of-experts", summary, "arXiv:2502.04416"), Stage::Architecture).order(10)
+    }
+
+    fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
+        let widths = networks(model)?.iter().map(|n| width(model, n)).collect::<Result<Vec<usize>, Error>>()?;
+        let counts: Vec<i64> = [8, 4, 16].into_iter().filter(|n| widths.iter().all(|w| w % *n as usize == 0)).collect();
+        if counts.is_empty() {
+            let message =
+                format!("feed-forward networks of {widths:?} neurons cannot be cut into 4, 8 or 16 equal parts");
+            return Err(Error::not_applicable(message));
+        }
+        Ok(vec![
+            choice("experts", "Equal parts into which each network is cut.", counts).into(),
+            choice("shared", "Share of the parts that every token goes through.", [0.0, 0.25, 0.5])
+                .ordered()
+                .default(0.25)
+                .into(),
+            choice("top-k", "Share of the parts that the router chooses for a token.", [0.25, 0.5, 0.75])
+                .ordered()
+                .default(0.5)
+                .into(),
+        ])
+    }
+
+    fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
+        let cut = Cut::new(settings.integer("experts")?, settings.real("shared")?, settings.real("top-k")?)?;
+        let networks = networks(&model.model())?;
+        let mut widest = 0;
+        for network in &networks {
+            let width = width(&model.model(), network)?;
+            if width % cut.experts != 0 {
+                let (place, experts) = (network.place(), cut.experts);
+                let message = format!("the {width} neurons of {place} cannot be cut into {experts} equal parts");
+                return Err(Error::not_applicable(message));
+            }
+            widest = widest.max(width);
+        }
+        let pass = (PASS_BYTES / (TOKENS as usize * widest * 8)).max(1);
+        for (done, networks_of_pass) in networks.chunks(pass).enumerate() {
+            log::progress((done * pass) as f64 / networks.len() as f64, "cutting feed-forward networks into experts");
+            let values = networks_of_pass.iter().flat_map(|network| [network.input(), network.neurons()]);
+            let wanted: Vec<Wanted> = values.map(|at| Wanted::rows(at, TOKENS)).collect();
+            let statistics = calibration::collect(model, &wanted, TOKENS)?;
+            for (network, rows) in networks_of_pass.iter().zip(statistics.values.chunks_exact(2)) {
+                replace(model, network, &cut, &rows[0], &rows[1]).map_err(|e| e.within(network.place()))?;
+            }
+        }
+        model.check()
+    }
+}
+
+impl Cut {
+    fn new(experts: i64, shared: f64, top_k: f64) -> Result<Self, Error> {
+        let of = |share: f64| (share * experts as f64).round() as usize;
+        let cut = Self { experts: experts as usize, shared: of(shared), top_k: of(top_k) };
+        if cut.shared + cut.top_k > cut.experts || cut.top_k == 0 {
+            let message = format!("of {experts} parts, {} cannot be shared and {} chosen", cut.shared, cut.top_k);
+            return Err(Error::not_applicable(message));
+        }
+        Ok(cut)
+    }
+
+    fn routed(&self) -> usize {
+        self.experts - self.shared
+    }
+}
+
+/// The dense networks that experts can stand for.
+fn networks(model: &Model) -> Result<Vec<GatedFeedForward>, Error> {
+    let mut networks = gated_feed_forwards(model);
+    networks.retain(|network| {
+        let biased = [&network.gate, &network.up, &network.down].iter().any(|node| node.weight("bias").is_some());
+        let exact = network.activation.attribute("approximate").is_some_and(|a| a.as_text() == Some("none"));
+        let beside_experts =
+            !model.nodes(&Filter { layer: network.down.spec.layer, ..Filter::op("experts") }).is_empty();
+        !biased && !exact && !beside_experts
+    });
+    if networks.is_empty() {
+        let message = "the model has no dense feed-forward network with a gate and without biases";
+        return Err(Error::not_applicable(message));
+    }
+    Ok(networks)
+}
+
+fn width(model: &Model, network: &GatedFeedForward) -> Result<usize, Error> {
+    Ok(weights::describe(model, network.matrices()[0])?.shape[0] as usize)
+}
+
+/// Weight `[experts, n]` and bias of the map that predicts the norm of each expert's output: ridge regression.
+fn router(x: &Tensor, h: &Tensor, experts: &[Vec<usize>], outputs: &[Tensor]) -> Result<(Tensor, Tensor), Error> {
+    let norm = |(members, output): (&Vec<usize>, &Tensor)| {
+        h.take(1, members)?.matmul(&output.transpose(&[])?)?.reduce("norm", &[1], true)
+    };
+    let norms = experts.iter().zip(outputs).map(norm).collect::<Result<Vec<Tensor>, Error>>()?;
+    let norms = Tensor::concat(1, &norms.iter().collect::<Vec<_>>())?;
+    let (x_mean, norms_mean) = (x.reduce("mean", &[0], true)?, norms.reduce("mean", &[0], true)?);
+    let centred = x.binary("sub", &x_mean)?;
+    let turned = centred.transpose(&[])?;
+    let factor = turned.matmul(&centred)?.cholesky(DAMPING)?;
+    let cross = turned.matmul(&norms.binary("sub", &norms_mean)?)?;
+    let map = factor.triangular_solve(&factor.triangular_solve(&cross, false, false)?, false, true)?;
+    let offset = norms_mean.binary("sub", &x_mean.matmul(&map)?)?;
+    Ok((map.transpose(&[])?, offset.reshape(&[experts.len() as u32])?))
+}
+
+/// Puts a shared network and experts in a network's place; `x` and `h` are its input and what its neurons give,
+/// `[tokens, n]`.
+fn replace(model: &Editor, network: &GatedFeedForward, cut: &Cut, x: &Tensor, h: &Tensor) -> Result<(), Error> {
+    let form = weights::describe(&model.model(), network.matrices()[0])?.representation;
+    let [gate, up, down] = network.matrices().map(|weight| read(model, weight));
+    let (gate, up, down, dtype) = (gate?, up?, down?, form.dtype());
+    let lengths = down.reduce("norm", &[0], false)?.to_f32()?;
+    let (width, hidden) = (lengths.len(), down.shape()[0]);
+    let size = width / cut.experts;
+    let active = clusters::active(&h.to_f32()?, &lengths, (width / ACTIVE).max(1));
+    let Split { shared, experts } = clusters::split(&active, width, cut.shared * size, cut.routed());
+    let outputs = experts.iter().map(|members| down.take(1, members)).collect::<Result<Vec<Tensor>, Error>>()?;
+    let (router, offset) = router(x, h, &experts, &outputs)?;
+
+    let prefix = network.down.spec.name.rsplit_once('.').map_or("feed-forward", |(prefix, _)| prefix);
+    let node =
+        |op: &str, name: &str, role: &str| model.node_beside(&network.down, op, &format!("{prefix}.{name}"), role);
+    let input = network.input();
+    let logits = node("linear", "router", "router").inputs([input]).new_weight("weight", &router, "float32")?;
+    let logits = logits.new_weight("bias", &offset, "float32")?.finish()?;
+    let routed: Vec<usize> = experts.concat();
+    let [count, size, hidden] = [experts.len() as u32, size as u32, hidden];
+    let stack = |matrix: &Tensor| matrix.take(0, &routed)?.reshape(&[count, size, hidden]);
+    let outputs = Tensor::concat(0, &outputs.iter().collect::<Vec<_>>())?.reshape(&[count, hidden, size])?;
+    let mut y = node("experts", "experts", "expert")
+        .inputs([input, logits])
+        .attribute("top-k", cut.top_k as i64)
+        .attribute("score", "one")
+        .attribute("normalise", "none")
+        .attribute("activation", network.activation.spec.op.as_str())
+        .new_weight("gate", &stack(&gate)?, dtype)?
+        .new_weight("up", &stack(&up)?, dtype)?
+        .new_weight("down", &outputs, dtype)?
+        .finish()?;
+    if !shared.is_empty() {
+        let linear = |name: &str, role: &str, from, numbers: Tensor| {
+            node("linear", name, role).inputs([from]).new_weight("weight", &numbers, dtype)?.finish()
+        };
+        let gated = linear("shared.gate", "gate", input, gate.take(0, &shared)?)?;
+        let activation = &network.activation.spec;
+        let gated = node(&activation.op, "shared.activation", "activation").inputs([gated]);
+        let gated = gated.attributes(&activation.attributes).finish()?;
+        let factor = linear("shared.up", "up", input, up.take(0, &shared)?)?;
+        let neurons = node("mul", "shared.product", "other").inputs([gated, factor]).finish()?;
+        let shared = linear("shared.down", "down", neurons, down.take(1, &shared)?)?;
+        y = node("add", "sum", "other").inputs([y, shared]).finish()?;
+    }
+    model.replace_uses(network.down.outputs[0], y, &[])
+}
+
+aehost_sdk::technique!(MixtureOfExperts);
