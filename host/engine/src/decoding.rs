@@ -76,6 +76,9 @@ pub fn greedy(logits: &[f32]) -> u32 {
     kernels::argmax(logits) as u32
 }
 
+/// Chooses a token by its logits, for a part with this index.
+pub type Choose<'a> = dyn FnMut(usize, &[f32]) -> Result<u32, EngineError> + 'a;
+
 /// One sequence's part of a decoding step.
 pub struct Part<'a> {
     /// The sequence.
@@ -92,11 +95,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of a step, and of `choose`.
-    pub fn continue_all(
-        &self,
-        parts: &mut [Part<'_>],
-        choose: &mut dyn FnMut(usize, &[f32]) -> Result<u32, EngineError>,
-    ) -> Result<(), EngineError> {
+    pub fn continue_all(&self, parts: &mut [Part<'_>], choose: &mut Choose<'_>) -> Result<(), EngineError> {
         let inputs: Vec<Vec<u32>> = parts
             .iter_mut()
             .map(|part| {

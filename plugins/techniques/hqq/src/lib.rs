@@ -1,4 +1,4 @@
-//! Half-quadratic quantisation (Badri and Shaji 2023, https://mobiusml.github.io/hqq_blog/, "Half-Quadratic Quantization"):
+//! Half-quadratic quantisation (Badri and Shaji 2023, <https://mobiusml.github.io/hqq_blog/>):
 //! without calibration text, the zero-point of each group, and if wanted its scale, is found by alternating between codes, a
 //! sparse error and least squares.
 

@@ -309,7 +309,7 @@ mod tests {
             let size = map.len() / shape.heads;
             map[head * size..][..size].to_vec()
         };
-        for i in 0..tokens * tokens * shape.heads {
+        for (i, score) in scores.iter().enumerate() {
             let (head, at, of) = (i / tokens / tokens, i / tokens % tokens, i % tokens);
             let query = &queries[(at * shape.heads + head) * shape.dim..][..shape.dim];
             let joint = case.joint(of);
@@ -318,7 +318,7 @@ mod tests {
             let other = turned(&times(&key, &joint[..shape.keys()]), &frequencies, of);
             let plain = times(&part(&to_latent, head), query);
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-            near(dot(&plain, &latent) + dot(&own, &other), scores[i], &format!("head {head}, {at} to {of}"));
+            near(dot(&plain, &latent) + dot(&own, &other), *score, &format!("head {head}, {at} to {of}"));
             let kv = head / (shape.heads / shape.kv_heads);
             let expected = &values[(of * shape.kv_heads + kv) * shape.value_dim..][..shape.value_dim];
             for (found, expected) in times(&part(&up, head), &latent).iter().zip(expected) {

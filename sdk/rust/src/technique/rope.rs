@@ -19,7 +19,7 @@ pub fn rope_pairs(model: &Model, rope: &Node, dim: usize) -> Result<Vec<Pair>, E
     let divisors = rope.weight("frequencies").map(|weight| weights::get(model, weight, None::<Span>)?.to_f32());
     let divisors: Vec<f64> = divisors.transpose()?.unwrap_or_default().into_iter().map(f64::from).collect();
     let yarn = rope.attribute("scaling").and_then(|v| v.as_text()) == Some("yarn");
-    if yarn || rope.attribute("attention-factor").is_some() || dim % 2 != 0 {
+    if yarn || rope.attribute("attention-factor").is_some() || !dim.is_multiple_of(2) {
         let message =
             format!("node `{}`: yarn, an attention factor or an odd head does not come apart in pairs", rope.spec.name);
         return Err(Error::not_applicable(message));
