@@ -13,7 +13,8 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Time spent in the plugin itself; time that the host works for it does not count.
     pub call_time: Duration,
-    /// The same where a technique applies: it may go through every number of a model.
+    /// The same where a technique applies: it may go through every number of a model, as long as it asks the host for
+    /// something, or tells its progress, within each `call_time`.
     pub apply_time: Duration,
     /// Tensors, models, editors and the like that it holds at a time.
     pub handles: usize,
@@ -135,14 +136,16 @@ impl ResourceLimiter for Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     limit: Duration,
+    /// The longest stretch between two calls of the host.
+    stretch: Duration,
     spent: Duration,
     running: Option<Instant>,
 }
 
 impl Clock {
     /// A new call begins.
-    pub fn start(&mut self, limit: Duration) {
-        *self = Self { limit, spent: Duration::ZERO, running: Some(Instant::now()) };
+    pub fn start(&mut self, limit: Duration, stretch: Duration) {
+        *self = Self { limit, stretch, spent: Duration::ZERO, running: Some(Instant::now()) };
     }
 
     /// The host works for the guest, or the call ended.
@@ -160,7 +163,11 @@ impl Clock {
     /// Whether the guest may go on.
     pub fn check(&self) -> Result<(), Stopped> {
         let running = self.running.map_or(Duration::ZERO, |since| since.elapsed());
-        if self.spent + running > self.limit { Err(Stopped::Deadline { limit: self.limit }) } else { Ok(()) }
+        match running {
+            _ if self.spent + running > self.limit => Err(Stopped::Deadline { limit: self.limit }),
+            _ if running > self.stretch => Err(Stopped::Deadline { limit: self.stretch }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn time_while_the_host_works_does_not_count() {
         let mut clock = Clock::default();
-        clock.start(Duration::from_millis(200));
+        clock.start(Duration::from_millis(200), Duration::from_millis(200));
         clock.pause();
         std::thread::sleep(Duration::from_millis(300));
         clock.resume();

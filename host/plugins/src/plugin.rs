@@ -162,7 +162,7 @@ impl Plugin {
         let state = store.data_mut();
         state.log.start();
         state.memory.refused = false;
-        state.clock.start(self.limits.time(function));
+        state.clock.start(self.limits.time(function), self.limits.call_time);
         store.set_epoch_deadline(1);
         let result = body(store);
         store.data_mut().clock.pause();

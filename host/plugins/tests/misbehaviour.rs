@@ -61,7 +61,7 @@ fn a_family_that_builds_an_invalid_graph_is_told_the_node_and_what_was_expected(
     let catalog = single(&fault("family-bad-graph"));
     for (architecture, expected) in [
         ("bad-weight", "node `lost` (linear): its slot `weight` names weight `nowhere.weight`, which does not exist"),
-        ("bad-shape", "node `narrow` (linear): input `x` has width 128, expected 96"),
+        ("bad-shape", "node `narrow` (linear): input `x` has width 128, expected 256"),
         ("bad-value", "node `early` (add): it reads value 4096, which does not exist"),
         ("bad-size", "node `vast` (attention): heads x head-dim is absurdly large"),
         ("bad-op", "node `strange` (convolution): op `convolution` is unknown; known: embedding, linear, "),

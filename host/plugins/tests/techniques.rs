@@ -7,7 +7,7 @@ mod support;
 
 use aehost_common::{Code, Settings};
 use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Variant};
-use aehost_plugins::Catalog;
+use aehost_plugins::{Catalog, Limits};
 use aehost_study::{Choice, Configuration, Space, TechniqueSpace};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +25,7 @@ struct Bench {
 impl Bench {
     fn new(base: Variant, text: Vec<u32>) -> Self {
         let mut limits = options();
-        limits.limits.apply_time = Duration::from_secs(600);
-        limits.limits.memory_bytes = 256 << 20;
+        limits.limits = Limits::default();
         let catalog = Catalog::load(&[built_ins()], &limits).unwrap();
         let (mut techniques, mut not_applicable) = (Vec::new(), Vec::new());
         for technique in catalog.techniques() {

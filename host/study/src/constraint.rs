@@ -212,7 +212,7 @@ mod tests {
     fn known() -> Vec<Metric> {
         let share = Metric { name: "multiple-choice.acc".into(), unit: "share".into(), direction: Direction::Maximize };
         let nats = Metric { name: "perplexity.token".into(), unit: "".into(), direction: Direction::Minimize };
-        [share, nats].into_iter().chain(metrics::built_in().into_iter().skip(8)).collect()
+        [share, nats].into_iter().chain(metrics::built_in().into_iter().skip(9)).collect()
     }
 
     fn message(text: &str) -> String {

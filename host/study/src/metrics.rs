@@ -101,7 +101,7 @@ mod tests {
     fn objectives_take_the_direction_of_their_metric() {
         let accuracy =
             Metric { name: "multiple-choice.acc".into(), unit: "share".into(), direction: Direction::Maximize };
-        let known: Vec<Metric> = [accuracy].into_iter().chain(built_in().into_iter().skip(8)).collect();
+        let known: Vec<Metric> = [accuracy].into_iter().chain(built_in().into_iter().skip(9)).collect();
         let resolve = |words| Objective::resolve(words, "multiple-choice.acc", &known);
         let accuracy = resolve("accuracy").unwrap();
         assert_eq!((accuracy.metric.as_str(), accuracy.direction), ("multiple-choice.acc", Direction::Maximize));

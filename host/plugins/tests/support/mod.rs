@@ -47,8 +47,12 @@ pub fn fault(name: &str) -> PathBuf {
 
 /// Small limits, so that tests end soon.
 pub fn options() -> Options {
-    let time = Duration::from_millis(500);
-    let limits = Limits { call_time: time, apply_time: time, memory_bytes: 64 << 20, ..Limits::default() };
+    let limits = Limits {
+        call_time: Duration::from_millis(500),
+        apply_time: Duration::from_secs(30),
+        memory_bytes: 64 << 20,
+        ..Limits::default()
+    };
     Options { limits, cache: Some(CACHE.clone()), ..Options::default() }
 }
 

@@ -5,7 +5,7 @@ use super::{Editor, Error, Matrix, Part, Tensor, weights};
 use half::f16;
 
 /// Numbers of a matrix that are in a plugin's memory at a time.
-const STRETCH: usize = 4 << 20;
+const STRETCH: usize = 1 << 20;
 
 /// The form of an affine representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
