@@ -139,6 +139,8 @@ fn a_study_is_run_and_its_results_are_used_by_every_command() {
                 "decode_tokens_per_second",
                 "ttft_ms",
                 "tpot_ms",
+                "tokens_per_step",
+                "apply_ms",
                 "load_ms",
                 "peak_memory_bytes"
             ]

@@ -104,6 +104,7 @@ impl Bed {
         bed.write("questions.jsonl", (0..12).map(question).collect::<String>());
         let sentence = |n: usize| format!("Sentence {n} of a story in which little happens, and slowly.\n\n");
         bed.write("text.txt", (0..40).map(sentence).collect::<String>());
+        few(&bed.path("few"));
         bed.study(&[]);
         std::fs::create_dir(bed.path("run")).unwrap();
         copy_new(&compiled(), &bed.path("compiled"));
@@ -112,7 +113,7 @@ impl Bed {
 
     /// Writes `study.toml` with some of its words replaced.
     pub fn study(&self, changes: &[(&str, &str)]) {
-        let mut text = STUDY.replace("PLUGINS", &built_in().display().to_string());
+        let mut text = STUDY.replace("PLUGINS", &self.path("few").display().to_string());
         for (from, to) in changes {
             assert!(text.contains(from), "the study file has no `{from}`");
             text = text.replace(from, to);
@@ -177,6 +178,19 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         copy_new(&self.path("compiled"), &compiled());
+    }
+}
+
+/// A folder of the built-in plugins, of techniques only those of which few trials show all combinations.
+fn few(folder: &Path) {
+    const TECHNIQUES: [&str; 3] = ["blocked-quantization", "depth-pruning", "kv-cache"];
+    std::fs::create_dir(folder).unwrap();
+    for entry in std::fs::read_dir(built_in()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if name.strip_prefix("technique-").is_none_or(|id| TECHNIQUES.contains(&id)) {
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
     }
 }
 

@@ -37,9 +37,23 @@ fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
         ("strategy-grid", "log common feasibility"),
         ("strategy-nsga2", "log common feasibility"),
         ("strategy-random", "log common feasibility"),
+        ("technique-awq", "log common tensor graph weights calibration"),
         ("technique-blocked-quantization", "log common tensor graph weights calibration"),
         ("technique-depth-pruning", "log common tensor graph calibration"),
+        ("technique-expert-reduction", "log common tensor graph weights calibration"),
+        ("technique-gptq", "log common tensor graph weights calibration"),
+        ("technique-grouped-query", "log common tensor graph weights calibration"),
+        ("technique-hqq", "log common tensor graph weights"),
         ("technique-kv-cache", "log common graph"),
+        ("technique-latent-attention", "log common tensor graph weights calibration"),
+        ("technique-low-rank", "log common tensor graph weights calibration"),
+        ("technique-mixture-of-experts", "log common tensor graph weights calibration"),
+        ("technique-rotation", "log common tensor graph weights"),
+        ("technique-round-to-nearest", "log common tensor graph weights calibration"),
+        ("technique-smoothquant", "log common tensor graph weights calibration"),
+        ("technique-sparsegpt", "log common tensor graph weights calibration"),
+        ("technique-speculative-decoding", "log common graph runtime-policy"),
+        ("technique-width-pruning", "log common tensor graph weights calibration"),
     ];
     let expected: BTreeMap<String, String> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     assert_eq!(imports("built-in"), expected);

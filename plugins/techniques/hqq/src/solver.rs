@@ -136,7 +136,7 @@ fn power(x: f32) -> f32 {
     let one = 1.0f32.to_bits() as f32;
     let mut y = f32::from_bits((1.3 * one - 0.3 * x.to_bits() as f32) as i32 as u32);
     let cube = x * x * x;
-    for _ in 0..2 {
+    for _ in 0..3 {
         let fifth = y * y * y * y * y;
         y *= 1.1 - 0.1 * cube * fifth * fifth;
     }
