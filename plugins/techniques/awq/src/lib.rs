@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Calibration tokens behind sizes and importances.
 const TOKENS: u32 = 2048;
 /// Tokens on which output errors are compared.
-const COMPARED_TOKENS: i64 = 512;
+const COMPARED_TOKENS: u32 = 512;
 /// Rows of each matrix on which they are compared.
 const COMPARED_ROWS: usize = 64;
 
@@ -34,7 +34,7 @@ impl Technique for Awq {
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let form = Affine::of(settings)?;
-        let rounding = Rounding { form, clip: settings.flag("clip")?, quick: false };
+        let clip = settings.flag("clip")?;
         let targets = quantiser::targets(model, &form)?;
         let folds = match settings.flag("scale")? {
             true => folds(&Wiring::of(&model.model())?, &targets),
@@ -44,25 +44,27 @@ impl Technique for Awq {
         let mut scaled: BTreeMap<ValueId, Vec<f32>> = BTreeMap::new();
         for (done, fold) in folds.iter().enumerate() {
             log::progress(0.6 * done as f64 / folds.len() as f64, "searching scales");
-            let scales = best_scales(model, fold, &inputs, &rounding)?;
+            // The readers of a value have rows of one length, which a target has, too.
+            let form = form.dividing(fold.channels.len() as u32).unwrap_or(form);
+            let scales = best_scales(model, fold, &inputs, &Rounding { form, clip, quick: true })?;
             fold.apply(model, &scales)?;
             scaled.insert(fold.value, fold.by_column(&scales));
         }
-        for (done, matrix) in targets.iter().enumerate() {
+        for (done, (matrix, form)) in targets.iter().enumerate() {
             log::progress(0.6 + 0.4 * done as f64 / targets.len() as f64, "rounding");
             let importance = matrix.input.and_then(|input| {
                 let moments = inputs.moments.get(&input)?;
                 Some(after(moments, scaled.get(&input)))
             });
-            rounding.store(model, matrix, importance.as_deref())?;
+            Rounding { form: *form, clip, quick: false }.store(model, matrix, importance.as_deref())?;
         }
         quantiser::round_outer(model, settings)
     }
 }
 
 /// The inputs of the matrices whose scales fold away; the log names the others.
-fn folds(wiring: &Wiring, targets: &[Matrix]) -> Vec<Fold> {
-    let values: BTreeSet<ValueId> = targets.iter().filter_map(|matrix| matrix.input).collect();
+fn folds(wiring: &Wiring, targets: &[(Matrix, Affine)]) -> Vec<Fold> {
+    let values: BTreeSet<ValueId> = targets.iter().filter_map(|(matrix, _)| matrix.input).collect();
     let fold =
         |value: ValueId| wiring.fold(value).inspect_err(|why| aehost_sdk::debug!("not scaled: {}", why.message)).ok();
     values.into_iter().filter_map(fold).collect()
@@ -87,19 +89,15 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn collect(model: &Editor, targets: &[Matrix], folds: &[Fold]) -> Result<Self, Error> {
+    fn collect(model: &Editor, targets: &[(Matrix, Affine)], folds: &[Fold]) -> Result<Self, Error> {
         log::progress(0.0, "collecting inputs");
-        let read: BTreeSet<ValueId> = targets.iter().filter_map(|matrix| matrix.input).collect();
-        let wanted = |statistic: &str, at: ValueId| {
-            let settings = if statistic == "rows" { vec![setting("count", COMPARED_TOKENS)] } else { vec![] };
-            Wanted { statistic: statistic.into(), at, against: None, settings }
-        };
+        let read: BTreeSet<ValueId> = targets.iter().filter_map(|(matrix, _)| matrix.input).collect();
         let scaled = || folds.iter().map(|fold| fold.value);
         let list: Vec<Wanted> = read
             .iter()
-            .map(|at| wanted("second-moment", *at))
-            .chain(scaled().map(|at| wanted("mean-absolute", at)))
-            .chain(scaled().map(|at| wanted("rows", at)))
+            .map(|at| Wanted::of("second-moment", *at))
+            .chain(scaled().map(|at| Wanted::of("mean-absolute", at)))
+            .chain(scaled().map(|at| Wanted::rows(at, COMPARED_TOKENS)))
             .collect();
         if list.is_empty() {
             return Ok(Self { moments: BTreeMap::new(), sizes: BTreeMap::new(), rows: BTreeMap::new() });
@@ -131,36 +129,16 @@ impl Rounding {
         }
     }
 
-    /// The rows as their codes represent them.
-    fn round(&self, codes: &mut Codes, rows: &mut [f32], importance: &[f32]) {
-        let (group, columns) = (self.form.group, importance.len());
-        for (row, numbers) in rows.chunks_exact_mut(columns).enumerate() {
-            for (first, part) in (0..columns).step_by(group).zip(numbers.chunks_exact_mut(group)) {
-                let importance = &importance[first..first + group];
-                codes.encode(row, first, part, |numbers| self.grid(numbers, importance));
-            }
-        }
-    }
-
     fn store(&self, model: &Editor, matrix: &Matrix, importance: Option<&[f32]>) -> Result<(), Error> {
-        let mut numbers = finite(&matrix.weight, read(model, &matrix.weight)?.to_f32()?)?;
-        let columns = matrix.columns() as usize;
-        let mut codes = Codes::new(numbers.len() / columns, columns, self.form);
         // What is never met, as experts that were never chosen, is rounded as if all columns were alike.
-        let alike = vec![1.0; columns];
+        let alike = vec![1.0; matrix.columns() as usize];
         let importance = match importance {
             Some(met) if met.iter().any(|weight| *weight > 0.0) => met,
             _ => &alike,
         };
-        self.round(&mut codes, &mut numbers, importance);
-        codes.store(model, matrix)
-    }
-}
-
-fn finite(weight: &str, numbers: Vec<f32>) -> Result<Vec<f32>, Error> {
-    match numbers.iter().find(|x| !x.is_finite()) {
-        Some(bad) => Err(Error::new("diverged", format!("weight `{weight}` holds {bad}, which has no code"))),
-        None => Ok(numbers),
+        encode_groups(model, matrix, self.form, |first, numbers| {
+            self.grid(numbers, &importance[first..][..numbers.len()])
+        })
     }
 }
 
@@ -168,7 +146,6 @@ fn finite(weight: &str, numbers: Vec<f32>) -> Result<Vec<f32>, Error> {
 /// gives unrounded.
 fn best_scales(model: &Editor, fold: &Fold, inputs: &Inputs, rounding: &Rounding) -> Result<Vec<f32>, Error> {
     let value = fold.value;
-    let rounding = &Rounding { quick: true, ..*rounding };
     let columns = fold.channels.len();
     let transposed = inputs.rows[&value].transpose(&[])?;
     let energy = |rows: &[f32]| {
@@ -177,9 +154,12 @@ fn best_scales(model: &Editor, fold: &Fold, inputs: &Inputs, rounding: &Rounding
     };
     let mut compared: Vec<(Vec<f32>, f64)> = Vec::new();
     for weight in &fold.readers {
-        let numbers = finite(weight, read(model, weight)?.to_f32()?)?;
-        let rows = some_rows(&numbers, columns);
+        let rows = some_rows(&read(model, weight)?.to_f32()?, columns);
         let whole = energy(&rows)?;
+        if !whole.is_finite() {
+            let message = format!("weight `{weight}` gives outputs that are not finite: an earlier technique broke it");
+            return Err(Error::new("diverged", message));
+        }
         // A matrix that gives nothing cannot err.
         compared.extend((whole > 0.0).then_some((rows, whole)));
     }
@@ -211,7 +191,9 @@ fn errors(rows: &[f32], scales: &[f32], importance: &[f32], rounding: &Rounding)
     let columns = scales.len();
     let mut rounded: Vec<f32> = rows.chunks_exact(columns).flat_map(|row| product(row, scales)).collect();
     let mut codes = Codes::new(rows.len() / columns, columns, rounding.form);
-    rounding.round(&mut codes, &mut rounded, importance);
+    for (row, numbers) in rounded.chunks_exact_mut(columns).enumerate() {
+        codes.encode(row, numbers, |first, part| rounding.grid(part, &importance[first..][..part.len()]));
+    }
     for (row, numbers) in rounded.chunks_exact_mut(columns).zip(rows.chunks_exact(columns)) {
         for ((found, number), scale) in row.iter_mut().zip(numbers).zip(scales) {
             *found = *found / scale - number;
@@ -266,14 +248,5 @@ mod tests {
         let rows = some_rows(&numbers, 2);
         assert_eq!((rows.len(), &rows[..4]), (2 * COMPARED_ROWS, &[0.0, 1.0, 4.0, 5.0][..]));
         assert_eq!(some_rows(&numbers[..6], 2), &numbers[..6]);
-    }
-
-    #[test]
-    fn weights_that_are_no_numbers_are_named() {
-        let error = finite("layers.0.up", vec![1.0, f32::NAN]).unwrap_err();
-        assert_eq!(
-            (error.code.as_str(), error.message.as_str()),
-            ("diverged", "weight `layers.0.up` holds NaN, which has no code")
-        );
     }
 }

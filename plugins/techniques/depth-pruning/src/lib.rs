@@ -32,12 +32,8 @@ impl Technique for DepthPruning {
             return Err(Error::not_applicable(message));
         }
         log::progress(0.0, "measuring the influence of each layer");
-        let cosine = |layer: &layers::Layer| Wanted {
-            statistic: "cosine".into(),
-            at: layer.input,
-            against: Some(layer.output),
-            settings: vec![],
-        };
+        let cosine =
+            |layer: &layers::Layer| Wanted { against: Some(layer.output), ..Wanted::of("cosine", layer.input) };
         let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
         let statistics = calibration::collect(model, &wanted, TOKENS)?;
         let cosines = statistics.values.iter().map(Tensor::scalar).collect::<Result<Vec<f64>, Error>>()?;
@@ -50,12 +46,8 @@ impl Technique for DepthPruning {
         model.check()?;
         let numbers: Vec<String> = dropped.iter().map(|index| layers[*index].number.to_string()).collect();
         aehost_sdk::info!("dropped layers {}", numbers.join(", "));
-        model.set_fact(&fact("layers", (layers.len() - drop) as i64))
+        model.state("layers", (layers.len() - drop) as i64)
     }
-}
-
-fn fact(name: &str, value: i64) -> aehost_sdk::Fact {
-    aehost_sdk::Fact { name: name.into(), value: value.into() }
 }
 
 aehost_sdk::technique!(DepthPruning);

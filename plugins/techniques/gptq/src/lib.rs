@@ -43,10 +43,10 @@ impl Technique for Gptq {
         let before = model.fork();
         let seen = if settings.flag("sequential")? { model } else { &before };
         let mut done = 0;
-        for layer in targets.chunk_by(|a, b| a.layer == b.layer) {
-            let grams = collect_each(seen, "gram", layer.iter().filter_map(|matrix| matrix.input), TOKENS)?;
+        for layer in targets.chunk_by(|(a, _), (b, _)| a.layer == b.layer) {
+            let grams = collect_each(seen, "gram", layer.iter().filter_map(|(matrix, _)| matrix.input), TOKENS)?;
             let mut ways: BTreeMap<ValueId, Way> = BTreeMap::new();
-            for matrix in layer {
+            for (matrix, form) in layer {
                 log::progress(done as f64 / targets.len() as f64, "rounding with error feedback");
                 done += 1;
                 let Some((input, gram)) = matrix.input.and_then(|input| Some((input, grams.get(&input)?))) else {
@@ -58,7 +58,7 @@ impl Technique for Gptq {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(new) => new.insert(Way::new(gram, damping, by_activation).map_err(failed)?),
                 };
-                way.round(model, matrix, form).map_err(failed)?;
+                way.round(model, matrix, *form).map_err(failed)?;
             }
         }
         quantiser::round_outer(model, settings)
@@ -86,8 +86,7 @@ impl Way {
             return Ok(Self { order: None, feedback: Feedback::new(gram, damping)?, importance });
         }
         let order = rounding::ascending(&importance);
-        let gram = permuted(&gram.transpose(&[])?, &order)?.transpose(&[])?;
-        let feedback = Feedback::new(&permuted(&gram, &order)?, damping)?;
+        let feedback = Feedback::new(&gram.take(0, &order)?.take(1, &order)?, damping)?;
         Ok(Self { order: Some(order), feedback, importance })
     }
 
@@ -97,21 +96,13 @@ impl Way {
         let tensor = match &self.order {
             Some(order) => {
                 rounding.fix(&tensor.to_f32()?, order);
-                permuted(&tensor, order)?
+                tensor.take(1, order)?
             }
             None => tensor,
         };
         self.feedback.run(tensor, &mut rounding)?;
         rounding.codes.store(model, matrix)
     }
-}
-
-/// A matrix's columns in another order.
-fn permuted(matrix: &Tensor, order: &[u32]) -> Result<Tensor, Error> {
-    let bytes: Vec<u8> = order.iter().flat_map(|column| column.to_le_bytes()).collect();
-    let indices = Tensor::from_bytes(&[1, order.len() as u32], "uint32", &bytes)?;
-    let rows = Tensor::full(&[matrix.shape()[0], 1], "uint32", 0.0)?;
-    matrix.gather(1, &rows.binary("add", &indices)?)
 }
 
 aehost_sdk::technique!(Gptq);

@@ -1,8 +1,6 @@
 //! Pooling of keys, whose rotation leaves them one freedom: a pair of elements that rotates together is a complex number,
 //! and a complex factor on it may go over to the queries.
 
-use aehost_sdk::technique::{Error, Node};
-
 /// Key heads as one, and what their queries are multiplied with instead.
 #[derive(Debug, PartialEq)]
 pub struct Pooled {
@@ -12,27 +10,15 @@ pub struct Pooled {
     pub adapt: Vec<Vec<f32>>,
 }
 
-/// Elements of a head that rotate together; those that do not rotate are neighbours.
-pub fn pairs(head_dim: usize, rope: Option<&Node>) -> Result<Vec<(usize, usize)>, Error> {
-    let dims = rope
-        .map_or(0, |node| node.attribute("dims").and_then(|v| v.as_integer()).map_or(head_dim, |dims| dims as usize));
-    if !head_dim.is_multiple_of(2) {
-        return Err(Error::not_applicable(format!("heads of {head_dim} elements do not fall into pairs")));
-    }
-    let half = rope.and_then(|node| node.attribute("pairing")).and_then(|v| v.as_text()) == Some("half");
-    let rotating = (0..dims / 2).map(|i| if half { (i, i + dims / 2) } else { (2 * i, 2 * i + 1) });
-    Ok(rotating.chain((dims / 2..head_dim / 2).map(|i| (2 * i, 2 * i + 1))).collect())
-}
-
 /// The best single head for several, by the squared error of the scores: for each pair the first principal component of
 /// the heads' keys, each by the energy of its queries. `gram` is that of the keys `[heads x d, heads x d]`, `energy` the
 /// second moment of their queries `[heads x d]`.
-pub fn pool(gram: &[f32], energy: &[f32], pairs: &[(usize, usize)]) -> Pooled {
+pub fn pool(gram: &[f32], energy: &[f32], pairs: &[[usize; 2]]) -> Pooled {
     let d = pairs.len() * 2;
     let n = energy.len();
     let heads = n / d;
     let mut pooled = Pooled { pool: vec![0.0; d * n], adapt: vec![vec![0.0; d * d]; heads] };
-    for (x, y) in pairs.iter().copied() {
+    for [x, y] in pairs.iter().copied() {
         let g = |i: usize, j: usize| f64::from(gram[i * n + j]);
         let strength: Vec<f64> =
             (0..heads).map(|h| f64::from(energy[h * d + x]) + f64::from(energy[h * d + y])).collect();
@@ -126,8 +112,7 @@ mod tests {
     #[test]
     fn heads_are_pooled_as_numpy_does_it() {
         let reference: Value = serde_json::from_str(include_str!("reference.json")).unwrap();
-        let pairs = pairs(4, None).unwrap();
-        let pooled = pool(&numbers(&reference["gram"]), &numbers(&reference["energy"]), &pairs);
+        let pooled = pool(&numbers(&reference["gram"]), &numbers(&reference["energy"]), &[[0, 1], [2, 3]]);
         near(&pooled.pool, &numbers(&reference["pool"]));
         near(&pooled.adapt.concat(), &numbers(&reference["adapt"]));
     }
@@ -137,7 +122,7 @@ mod tests {
         let head = [1.5f32, -0.5, 0.25, 2.0];
         let keys: Vec<f32> = head.repeat(3);
         let gram: Vec<f32> = keys.iter().flat_map(|a| keys.iter().map(move |b| a * b)).collect();
-        let pooled = pool(&gram, &[1.0; 12], &[(0, 2), (1, 3)]);
+        let pooled = pool(&gram, &[1.0; 12], &[[0, 2], [1, 3]]);
         near(&pooled.pool, &mean(3, 4));
         let identity: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
         pooled.adapt.iter().for_each(|adapt| near(adapt, &identity));
@@ -145,13 +130,7 @@ mod tests {
 
     #[test]
     fn keys_and_queries_that_are_always_0_are_pooled_to_numbers() {
-        let pooled = pool(&[0.0; 64], &[0.0; 8], &[(0, 2), (1, 3)]);
+        let pooled = pool(&[0.0; 64], &[0.0; 8], &[[0, 2], [1, 3]]);
         near(&pooled.pool, &mean(2, 4));
-    }
-
-    #[test]
-    fn what_does_not_rotate_is_paired_with_its_neighbour() {
-        assert_eq!(pairs(4, None).unwrap(), [(0, 1), (2, 3)]);
-        assert_eq!(pairs(3, None).unwrap_err().code, "not-applicable");
     }
 }

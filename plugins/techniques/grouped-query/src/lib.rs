@@ -70,12 +70,7 @@ struct Moments {
 }
 
 fn collect(model: &Editor, blocks: &[AttentionBlock]) -> Result<Vec<Moments>, Error> {
-    let wanted = |statistic: &str, of: &Projection| Wanted {
-        statistic: statistic.into(),
-        at: of.linear.outputs[0],
-        against: None,
-        settings: vec![],
-    };
+    let wanted = |statistic: &str, of: &Projection| Wanted::of(statistic, of.linear.outputs[0]);
     let of_block =
         |b: &AttentionBlock| [wanted("gram", &b.key), wanted("gram", &b.value), wanted("second-moment", &b.query)];
     log::progress(0.0, "collecting moments of keys and values");
@@ -134,7 +129,7 @@ fn pool_keys(block: &AttentionBlock, group: u32, size: u32, moments: &Moments) -
     let queries = moments.queries.slice(0, group * n * readers, n * readers)?;
     let energy = queries.reshape(&[size, readers, d])?.reduce("sum", &[1], false)?.to_f32()?;
     let rope = block.key.steps.iter().find(|node| node.spec.op == "rope");
-    let pooled = keys::pool(&gram, &energy, &keys::pairs(d as usize, rope)?);
+    let pooled = keys::pool(&gram, &energy, &turned_together(rope, d as usize)?);
     let adapt = pooled.adapt.iter().map(|adapt| Tensor::from_f32(&[d, d], adapt)).collect::<Result<_, _>>()?;
     Ok(Pooling { pool: Tensor::from_f32(&[d, n], &pooled.pool)?, adapt })
 }

@@ -27,11 +27,12 @@ impl Technique for Hqq {
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let (bits, group) = (settings.integer("bits")? as u32, settings.integer("group")? as usize);
         let form = Affine { bits, group, symmetric: false };
-        let solver = Solver { form, scale: settings.flag("scale")? };
+        let scale = settings.flag("scale")?;
         let targets = quantiser::targets(model, &form)?;
-        for (done, matrix) in targets.iter().enumerate() {
+        for (done, (matrix, form)) in targets.iter().enumerate() {
             log::progress(done as f64 / targets.len() as f64, "fitting scales and zero-points");
-            encode_groups(model, matrix, form, |numbers| solver.fit(numbers))?;
+            let solver = Solver { form: *form, scale };
+            encode_groups(model, matrix, *form, |_, numbers| solver.fit(numbers))?;
         }
         quantiser::round_outer(model, settings)
     }

@@ -48,46 +48,59 @@ impl Technique for LatentAttention {
         let (rank, rope_dims) = (settings.integer("rank")? as usize, settings.integer("rope-dims")? as usize);
         let layers = layers(&model.model())?;
         for (layer, shape) in &layers {
-            let (joint, keys, name) = (shape.joint(), shape.keys(), &layer.attention.spec.name);
+            let (joint, keys, name) = (shape.joint(), shape.keys(), &layer.block.attention.spec.name);
             if rank + rope_dims > joint || rope_dims > keys {
                 let message = format!("node `{name}` caches {joint} elements, no more than {rank} + {rope_dims}");
                 return Err(Error::not_applicable(message));
             }
         }
         log::progress(0.0, "measuring queries, keys and values");
-        let wanted = |(layer, _): &(RotaryAttention, Shape)| {
+        let wanted = |(layer, _): &(Layer, Shape)| {
             let [q, k, v] = [layer.query, layer.key, layer.value];
             [Wanted::of("second-moment", q), Wanted::of("gram", k), Wanted::of("gram", v), Wanted::cross(k, v)]
         };
         let statistics = calibration::collect(model, &layers.iter().flat_map(wanted).collect::<Vec<_>>(), TOKENS)?;
         for (i, ((layer, shape), statistics)) in layers.iter().zip(statistics.values.chunks_exact(4)).enumerate() {
             log::progress(i as f64 / layers.len() as f64, "making attention latent");
-            let name = &layer.attention.spec.name;
+            let name = &layer.block.attention.spec.name;
             replace(model, layer, shape, statistics, [rank, rope_dims])
                 .map_err(|e| e.within(format!("node `{name}`")))?;
         }
         model.check()?;
-        let fact = |name: &str, value: usize| aehost_sdk::Fact { name: name.into(), value: (value as i64).into() };
-        model.set_fact(&fact("kv-heads", 1))?;
-        model.set_fact(&fact("head-dim", rank + rope_dims))
+        model.state("kv-heads", 1i64)?;
+        model.state("head-dim", (rank + rope_dims) as i64)
     }
 }
 
-fn layers(model: &Model) -> Result<Vec<(RotaryAttention, Shape)>, Error> {
-    let with_shape = |layer: RotaryAttention| {
-        let integer = |name: &str| layer.attention.attribute(name).and_then(|v| v.as_integer()).map(|v| v as usize);
-        let [heads, kv_heads, dim] = ["heads", "kv-heads", "head-dim"].map(|name| integer(name).unwrap_or(1));
-        let value_dim = integer("value-dim").unwrap_or(dim);
-        let pairs = rope_pairs(model, &layer.rope, dim)?;
-        Ok((layer, Shape { heads, kv_heads, dim, value_dim, pairs }))
+/// One layer's attention, and the values that enter its rope and its cache.
+struct Layer {
+    block: AttentionBlock,
+    rope: Node,
+    /// Queries before their rope.
+    query: ValueId,
+    /// Keys before their rope.
+    key: ValueId,
+    value: ValueId,
+}
+
+fn layers(model: &Model) -> Result<Vec<(Layer, Shape)>, Error> {
+    let with_shape = |block: AttentionBlock| {
+        let rope = block.rope()?.clone();
+        let [heads, kv_heads, dim, value_dim] =
+            [block.heads, block.kv_heads, block.head_dim, block.value_dim].map(|n| n as usize);
+        let pairs = rope_pairs(model, &rope, dim)?;
+        // A rope is the last step of queries and keys.
+        let before = |of: &Projection| of.steps.last().map_or(of.linear.outputs[0], |rope| rope.spec.inputs[0]);
+        let (query, key, value) = (before(&block.query), before(&block.key), block.cache.spec.inputs[1]);
+        Ok((Layer { rope, query, key, value, block }, Shape { heads, kv_heads, dim, value_dim, pairs }))
     };
-    rotary_attentions(model)?.into_iter().map(with_shape).collect()
+    attention_blocks(model)?.into_iter().map(with_shape).collect()
 }
 
 /// Puts latent attention of this rank and so many rotated elements in a layer's place; `statistics` as they were wanted.
 fn replace(
     model: &Editor,
-    layer: &RotaryAttention,
+    layer: &Layer,
     shape: &Shape,
     statistics: &[Tensor],
     [rank, rope_dims]: [usize; 2],
@@ -95,9 +108,9 @@ fn replace(
     let [queries, keys, values, cross] = statistics else {
         return Err(Error::new("internal", "four statistics were expected"));
     };
-    let output = layer.output.weight("weight").ok_or_else(|| Error::invalid("its output has no weight"))?;
+    let output = layer.block.output.weight("weight").ok_or_else(|| Error::invalid("its output has no weight"))?;
     let lengths = read(model, output)?.unary("square")?.reduce("sum", &[0], false)?.to_f32()?;
-    let scale = layer.attention.attribute("scale").and_then(|v| v.as_real()).unwrap_or(1.0);
+    let scale = layer.block.attention.attribute("scale").and_then(|v| v.as_real()).unwrap_or(1.0);
     let weights = shape.weights(&queries.to_f32()?, &values.diagonal()?.to_f32()?, &lengths, scale, REACH);
     let eigen = |moments: factors::Matrix| {
         let (values, vectors) = Tensor::from_f32(&[shape.kv_heads as u32; 2], &moments)?.eigh()?;
@@ -117,7 +130,7 @@ fn replace(
     let latent = basis.transpose(&[])?.matmul(&remainder)?;
     let basis = basis.to_f32()?;
 
-    let attention = &layer.attention;
+    let attention = &layer.block.attention;
     let prefix = attention.spec.name.rsplit_once('.').map_or("attention", |(prefix, _)| prefix);
     let node = |op: &str, name: &str, role: &str| model.node_beside(attention, op, &format!("{prefix}.{name}"), role);
     let form = weights::describe(&model.model(), output)?.representation;
@@ -165,8 +178,8 @@ fn replace(
         from.spec.attributes.iter().filter(|a| !changed.contains(&a.name.as_str())).cloned().collect()
     };
     let size = (rank + rope_dims) as i64;
-    let cache = node("cache", "latent.cache", "cache").attributes(&own(&layer.cache, &["head-dim"]));
-    let cached = cache.attribute("head-dim", size).inputs([kept, kept, layer.cache.spec.inputs[2]]).outputs()?;
+    let cache = node("cache", "latent.cache", "cache").attributes(&own(&layer.block.cache, &["head-dim"]));
+    let cached = cache.attribute("head-dim", size).inputs([kept, kept, layer.block.cache.spec.inputs[2]]).outputs()?;
     let y = node("attention", "latent.attention", "attention")
         .inputs([q, cached[0], cached[1], attention.spec.inputs[3], cached[2]])
         .attributes(&own(attention, &["kv-heads", "head-dim", "value-dim"]))

@@ -147,9 +147,9 @@ fn factor(model: &Editor, matrix: &Matrix, directions: &Tensor, rank: u32) -> Re
     let up = directions.slice(1, 0, rank)?;
     let down = up.transpose(&[])?.matmul(&numbers)?;
     let name = |part: &str| format!("{}.{part}", matrix.weight);
-    let dtype = dense_dtype(&model.model(), &matrix.weight)?;
-    weights::put(model, &name("down"), &down, &dtype)?;
-    weights::put(model, &name("up"), &up, &dtype)?;
+    let form = weights::describe(&model.model(), &matrix.weight)?.representation;
+    weights::put(model, &name("down"), &down, form.dtype())?;
+    weights::put(model, &name("up"), &up, form.dtype())?;
     for node in users(model, matrix)? {
         let part = |part: &str, input: ValueId, slots: Vec<Slot>| Spec {
             name: format!("{}.{part}", node.spec.name),

@@ -34,7 +34,7 @@ impl Technique for MixtureOfExperts {
     }
 
     fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
-        let widths = networks(model)?.iter().map(|n| width(model, n)).collect::<Result<Vec<usize>, Error>>()?;
+        let widths = dense_networks(model)?.iter().map(|n| width(model, n)).collect::<Result<Vec<usize>, Error>>()?;
         let counts: Vec<i64> = [8, 4, 16].into_iter().filter(|n| widths.iter().all(|w| w % *n as usize == 0)).collect();
         if counts.is_empty() {
             let message =
@@ -56,7 +56,7 @@ impl Technique for MixtureOfExperts {
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let cut = Cut::new(settings.integer("experts")?, settings.real("shared")?, settings.real("top-k")?)?;
-        let networks = networks(&model.model())?;
+        let networks = dense_networks(&model.model())?;
         let mut widest = 0;
         for network in &networks {
             let width = width(&model.model(), network)?;
@@ -97,24 +97,54 @@ impl Cut {
     }
 }
 
+/// A gated network without biases.
+struct Dense {
+    down: Node,
+    gated: Gated,
+}
+
+impl Dense {
+    /// What gate and up read.
+    fn input(&self) -> ValueId {
+        self.gated.gate.spec.inputs[0]
+    }
+
+    /// What its neurons give, which down reads.
+    fn neurons(&self) -> ValueId {
+        self.down.spec.inputs[0]
+    }
+
+    /// The matrices of gate and up, `[width, n]`, and down, `[n, width]`.
+    fn matrices(&self) -> [&str; 3] {
+        // A linear node has a weight.
+        [&self.gated.gate, &self.gated.up, &self.down].map(|node| node.weight("weight").unwrap_or_default())
+    }
+
+    /// Its layer, for messages.
+    fn place(&self) -> String {
+        self.down.spec.layer.map_or(self.down.spec.name.clone(), |layer| format!("layer {layer}"))
+    }
+}
+
 /// The dense networks that experts can stand for.
-fn networks(model: &Model) -> Result<Vec<GatedFeedForward>, Error> {
-    let mut networks = gated_feed_forwards(model);
-    networks.retain(|network| {
-        let biased = [&network.gate, &network.up, &network.down].iter().any(|node| node.weight("bias").is_some());
-        let exact = network.activation.attribute("approximate").is_some_and(|a| a.as_text() == Some("none"));
+fn dense_networks(model: &Model) -> Result<Vec<Dense>, Error> {
+    let fits = |network: Network| {
+        let gated = network.gated?;
+        let biased = [&gated.gate, &gated.up, &network.down].iter().any(|node| node.weight("bias").is_some());
+        let exact = gated.activation.attribute("approximate").is_some_and(|a| a.as_text() == Some("none"));
         let beside_experts =
             !model.nodes(&Filter { layer: network.down.spec.layer, ..Filter::op("experts") }).is_empty();
-        !biased && !exact && !beside_experts
-    });
-    if networks.is_empty() {
+        (!biased && !exact && !beside_experts).then_some(Dense { down: network.down, gated })
+    };
+    let dense: Vec<Dense> = networks(model)?.into_iter().filter_map(fits).collect();
+    if dense.is_empty() {
         let message = "the model has no dense feed-forward network with a gate and without biases";
         return Err(Error::not_applicable(message));
     }
-    Ok(networks)
+    Ok(dense)
 }
 
-fn width(model: &Model, network: &GatedFeedForward) -> Result<usize, Error> {
+fn width(model: &Model, network: &Dense) -> Result<usize, Error> {
     Ok(weights::describe(model, network.matrices()[0])?.shape[0] as usize)
 }
 
@@ -137,7 +167,7 @@ fn router(x: &Tensor, h: &Tensor, experts: &[Vec<usize>], outputs: &[Tensor]) ->
 
 /// Puts a shared network and experts in a network's place; `x` and `h` are its input and what its neurons give,
 /// `[tokens, n]`.
-fn replace(model: &Editor, network: &GatedFeedForward, cut: &Cut, x: &Tensor, h: &Tensor) -> Result<(), Error> {
+fn replace(model: &Editor, network: &Dense, cut: &Cut, x: &Tensor, h: &Tensor) -> Result<(), Error> {
     let form = weights::describe(&model.model(), network.matrices()[0])?.representation;
     let [gate, up, down] = network.matrices().map(|weight| read(model, weight));
     let (gate, up, down, dtype) = (gate?, up?, down?, form.dtype());
@@ -164,7 +194,7 @@ fn replace(model: &Editor, network: &GatedFeedForward, cut: &Cut, x: &Tensor, h:
         .attribute("top-k", cut.top_k as i64)
         .attribute("score", "one")
         .attribute("normalise", "none")
-        .attribute("activation", network.activation.spec.op.as_str())
+        .attribute("activation", network.gated.activation.spec.op.as_str())
         .new_weight("gate", &stack(&gate)?, dtype)?
         .new_weight("up", &stack(&up)?, dtype)?
         .new_weight("down", &outputs, dtype)?
@@ -174,7 +204,7 @@ fn replace(model: &Editor, network: &GatedFeedForward, cut: &Cut, x: &Tensor, h:
             node("linear", name, role).inputs([from]).new_weight("weight", &numbers, dtype)?.finish()
         };
         let gated = linear("shared.gate", "gate", input, gate.take(0, &shared)?)?;
-        let activation = &network.activation.spec;
+        let activation = &network.gated.activation.spec;
         let gated = node(&activation.op, "shared.activation", "activation").inputs([gated]);
         let gated = gated.attributes(&activation.attributes).finish()?;
         let factor = linear("shared.up", "up", input, up.take(0, &shared)?)?;

@@ -139,27 +139,15 @@ fn values(wiring: &Wiring) -> BTreeSet<ValueId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::technique::{Slot, Spec, setting};
+    use aehost_sdk::technique::{setting, testing};
 
-    /// A node `id` that makes the value 100 + id, 4 columns wide; weights as `slot=name`.
     fn node(id: u32, layer: Option<u32>, op: &str, inputs: &[ValueId], weights: &[&str]) -> Node {
-        let slot = |words: &&str| {
-            let (name, weight) = words.split_once('=').unwrap();
-            Slot { name: name.into(), weight: weight.into() }
-        };
-        let spec = Spec {
-            function: "decode".into(),
-            name: format!("{op}.{id}"),
-            role: "other".into(),
-            layer,
-            op: op.into(),
-            attributes: vec![],
-            inputs: inputs.to_vec(),
-            weights: weights.iter().map(slot).collect(),
-        };
-        Node { id, spec, outputs: vec![100 + id] }
+        let mut node = testing::node(id, op, inputs, weights, &[]);
+        node.spec.layer = layer;
+        node
     }
 
+    /// All values are 4 columns wide.
     fn wiring(nodes: Vec<Node>) -> Wiring {
         let widths = nodes.iter().map(|node| (node.outputs[0], 4)).collect();
         let slots = nodes.iter().flat_map(|node| &node.spec.weights);

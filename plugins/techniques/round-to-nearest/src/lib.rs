@@ -28,12 +28,12 @@ impl Technique for RoundToNearest {
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let form = Affine::of(settings)?;
         let targets = quantiser::targets(model, &form)?;
-        let inputs = targets.iter().filter_map(|matrix| matrix.input);
+        let inputs = targets.iter().filter_map(|(matrix, _)| matrix.input);
         let importances = match settings.flag("importance")? {
             true => collect_each(model, "second-moment", inputs, TOKENS)?,
             false => BTreeMap::new(),
         };
-        for matrix in &targets {
+        for (matrix, form) in &targets {
             let importance = matrix.input.and_then(|input| importances.get(&input));
             weights::encode(model, &matrix.weight, &form.representation(), importance)?;
         }

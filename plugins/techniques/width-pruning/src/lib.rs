@@ -83,12 +83,7 @@ impl Technique for WidthPruning {
 
 /// What the columns of these matrices multiply, and the columns' lengths.
 fn moments(model: &Editor, readers: &[&Node]) -> Result<Vec<Columns>, Error> {
-    let wanted = |(node, statistic): (&&Node, &str)| Wanted {
-        statistic: statistic.into(),
-        at: node.spec.inputs[0],
-        against: None,
-        settings: vec![],
-    };
+    let wanted = |(node, statistic): (&&Node, &str)| Wanted::of(statistic, node.spec.inputs[0]);
     let wanted: Vec<Wanted> =
         readers.iter().flat_map(|node| [(node, "mean"), (node, "second-moment")]).map(wanted).collect();
     if wanted.is_empty() {

@@ -49,6 +49,24 @@ pub struct AttentionBlock {
     pub value_dim: u32,
 }
 
+impl AttentionBlock {
+    /// The keys' rope.
+    ///
+    /// # Errors
+    /// not-applicable where queries or keys have none right before the attention, or they are not alike.
+    pub fn rope(&self) -> Result<&Node, Error> {
+        let rope = |of: &'_ Projection| of.steps.last().map(|node| node.spec.op == "rope") == Some(true);
+        if !rope(&self.query) || !rope(&self.key) {
+            return Err(other(&self.attention, "its queries or keys have no rope"));
+        }
+        let [query, key] = [&self.query, &self.key].map(|of| &of.steps[of.steps.len() - 1]);
+        if query.spec.attributes != key.spec.attributes || query.spec.weights != key.spec.weights {
+            return Err(other(&self.attention, "queries and keys have different ropes"));
+        }
+        Ok(key)
+    }
+}
+
 /// The attention blocks of a model, in order.
 ///
 /// # Errors
@@ -151,22 +169,15 @@ fn consumers(nodes: &[Node], value: ValueId) -> impl Iterator<Item = &Node> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Slot, Spec, setting};
+    use super::super::testing;
     use super::*;
 
     fn node(id: u32, op: &str, inputs: &[ValueId], outputs: &[ValueId]) -> Node {
-        let weighted = matches!(op, "linear" | "rms-norm");
-        let spec = Spec {
-            function: "decode".into(),
-            name: format!("{op}.{id}"),
-            role: "other".into(),
-            layer: Some(0),
-            op: op.into(),
-            attributes: [("heads", 8i64), ("kv-heads", 2), ("head-dim", 16)].map(|(n, v)| setting(n, v)).to_vec(),
-            inputs: inputs.to_vec(),
-            weights: weighted.then(|| Slot { name: "weight".into(), weight: format!("w{id}") }).into_iter().collect(),
-        };
-        Node { id, spec, outputs: outputs.to_vec() }
+        let weight = format!("weight=w{id}");
+        let weights = [weight.as_str()];
+        let weights = if matches!(op, "linear" | "rms-norm") { &weights[..] } else { &[] };
+        let attributes = [("heads", 8), ("kv-heads", 2), ("head-dim", 16)];
+        Node { outputs: outputs.to_vec(), ..testing::node(id, op, inputs, weights, &attributes) }
     }
 
     /// x is 0 and positions are 1.
@@ -198,6 +209,7 @@ mod tests {
         );
         assert_eq!((block.cache.id, block.output.id, block.kv_heads, block.value_dim), (6, 8, 2, 16));
         assert!(block.key.normed() && !block.query.normed());
+        assert_eq!(block.rope().map(|node| node.id), Ok(5));
     }
 
     #[test]
@@ -212,6 +224,10 @@ mod tests {
         let mut latent = nodes();
         latent[6].spec.inputs[1] = 15;
         assert!(error(&latent, 16).message.contains("keys and values are one"));
+        let mut turned = nodes();
+        turned[4].spec.attributes.pop();
+        let different = found(&turned, 16).unwrap().rope().unwrap_err().message;
+        assert!(different.contains("different ropes"), "{different}");
         let mut gated = nodes();
         gated[8] = node(8, "mul", &[19, 0], &[20]);
         assert!(error(&gated, 16).message.contains("not read by one linear"));

@@ -1,6 +1,6 @@
 //! Edits of weights whose shapes change with them.
 
-use super::{Editor, Error, Fact, Model, Node, Slot, Tensor, Value, weights};
+use super::{Editor, Error, Fact, Node, Slot, Tensor, Value, weights};
 
 impl Editor {
     /// Gives slots of a node other numbers, of any shape, for this node alone: a weight that other nodes use too is left to
@@ -13,7 +13,7 @@ impl Editor {
         // All are its own before the first has another shape.
         let names = slots.iter().map(|(slot, _)| self.own_weight(node, slot)).collect::<Result<Vec<_>, _>>()?;
         for (name, (_, numbers)) in names.iter().zip(slots) {
-            weights::put(self, name, numbers, &dense_dtype(&self.model(), name)?)?;
+            weights::put(self, name, numbers, weights::describe(&self.model(), name)?.representation.dtype())?;
         }
         Ok(())
     }
@@ -61,13 +61,13 @@ impl Editor {
     }
 }
 
-/// The dtype for numbers that take a weight's place: its own, or float16 where it is not dense, as a form that held its
-/// numbers does not hold others as well.
+/// Replaces a weight's numbers by what `edit` makes of them as float32. Dense weights keep their dtype, others become
+/// float16.
 ///
 /// # Errors
-/// invalid-input where there is no such weight.
-pub fn dense_dtype(model: &Model, weight: &str) -> Result<String, Error> {
-    let form = weights::describe(model, weight)?.representation;
-    let dtype = form.settings.iter().find(|s| form.kind == "dense" && s.name == "dtype");
-    Ok(dtype.and_then(|s| s.value.as_text()).unwrap_or("float16").to_owned())
+/// Those of the host and of `edit`.
+pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
+    let before = model.model();
+    let form = weights::describe(&before, weight)?.representation;
+    weights::put(model, weight, &edit(&weights::get(&before, weight, None)?)?, form.dtype())
 }

@@ -2,7 +2,8 @@
 //! same, leave what the model computes as it is (SmoothQuant, arXiv:2211.10438, section 4). The division is folded into the
 //! weights that make the value, where they can take it.
 
-use super::{Editor, Error, Node, Tensor, ValueId, Wiring, weights};
+use super::edit::change;
+use super::{Editor, Error, Node, Tensor, ValueId, Wiring};
 use crate::Value;
 
 /// The weights that a division of a value goes into.
@@ -180,22 +181,9 @@ impl Fold {
     }
 }
 
-/// Replaces a weight's numbers by what `edit` makes of them as float32. Plain weights keep their dtype, others become
-/// float16.
-///
-/// # Errors
-/// Those of the host and of `edit`.
-pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
-    let before = model.model();
-    let form = weights::describe(&before, weight)?.representation;
-    let dtype = form.settings.iter().find(|s| s.name == "dtype" && form.kind == "dense");
-    let dtype = dtype.and_then(|s| s.value.as_text()).unwrap_or("float16");
-    weights::put(model, weight, &edit(&weights::get(&before, weight, None)?)?, dtype)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::wiring::testing::{node, wiring};
+    use super::super::testing::{node, wiring};
     use super::*;
 
     fn norm(weight: &str, offset: f64) -> Maker {

@@ -91,13 +91,14 @@ impl Codes {
         &mut self.grids[row * (self.columns / self.form.group) + column / self.form.group]
     }
 
-    /// Encodes some columns of a row, whole groups, each on the grid that `fit` finds; gives back what they then are.
-    pub fn encode(&mut self, row: usize, first: usize, numbers: &mut [f32], fit: impl Fn(&[f32]) -> Grid) {
+    /// Encodes a row, each group on the grid that `fit` finds for its first column and its numbers; gives back what they then
+    /// are.
+    pub fn encode(&mut self, row: usize, numbers: &mut [f32], fit: impl Fn(usize, &[f32]) -> Grid) {
         let group = self.form.group;
         for (i, part) in numbers.chunks_exact_mut(group).enumerate() {
-            let grid = fit(part);
-            *self.grid(row, first + i * group) = grid;
-            let at = row * self.columns + first + i * group;
+            let grid = fit(i * group, part);
+            *self.grid(row, i * group) = grid;
+            let at = row * self.columns + i * group;
             for (number, code) in part.iter_mut().zip(&mut self.codes[at..at + group]) {
                 *code = grid.code(*number);
                 *number = grid.number(*code);
@@ -129,12 +130,17 @@ impl Codes {
     }
 }
 
-/// Encodes a matrix, each group of columns on the grid that `fit` finds. Only a stretch of its rows is in the plugin's
+/// Encodes a matrix, each group of columns on the grid that `fit` finds for its first column and its numbers. Only a stretch of its rows is in the plugin's
 /// memory at a time, so that it may be larger than that.
 ///
 /// # Errors
 /// Those of the host; diverged, where a number of the weight or a scale is not finite.
-pub fn encode_groups(model: &Editor, matrix: &Matrix, form: Affine, fit: impl Fn(&[f32]) -> Grid) -> Result<(), Error> {
+pub fn encode_groups(
+    model: &Editor,
+    matrix: &Matrix,
+    form: Affine,
+    fit: impl Fn(usize, &[f32]) -> Grid,
+) -> Result<(), Error> {
     let tensor = super::read(model, &matrix.weight)?;
     let (rows, columns) = (matrix.rows() as usize, matrix.columns() as usize);
     let stretch = (STRETCH / columns.max(1)).max(1);
@@ -149,7 +155,7 @@ pub fn encode_groups(model: &Editor, matrix: &Matrix, form: Affine, fit: impl Fn
         }
         let mut codes = Codes::new(count, columns, form);
         for (row, numbers) in numbers.chunks_exact_mut(columns).enumerate() {
-            codes.encode(row, 0, numbers, &fit);
+            codes.encode(row, numbers, &fit);
         }
         stretches.push(codes.parts(&matrix.weight)?);
     }
@@ -208,7 +214,7 @@ mod tests {
         let form = FORMS[2];
         let mut codes = Codes::new(2, 64, form);
         let mut row: Vec<f32> = numbers().into_iter().chain(numbers().into_iter().map(|x| x * 3.0)).collect();
-        codes.encode(1, 0, &mut row, |part| Grid::fit(part, &form));
+        codes.encode(1, &mut row, |_, part| Grid::fit(part, &form));
         let decoded: Vec<f32> = (0..64).map(|c| codes.grids[2 + c / 32].number(codes.codes[64 + c])).collect();
         assert_eq!(row, decoded);
         assert_eq!(codes.grid(0, 0).scale, 0.0, "the other row is as it was");

@@ -3,9 +3,7 @@
 mod attention;
 mod between;
 mod calibrated;
-mod clip;
 mod edit;
-mod feed_forward;
 mod feedback;
 mod fold;
 mod grid;
@@ -15,24 +13,22 @@ mod network;
 mod numbers;
 pub mod quantiser;
 mod rope;
-mod rotary;
 mod search;
+pub mod testing;
 mod wiring;
 
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use between::{insert_after, insert_before};
 pub use calibrated::collect_each;
-pub use edit::dense_dtype;
-pub use feed_forward::{GatedFeedForward, gated_feed_forwards};
+pub use edit::change;
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
-pub use fold::{Fold, Maker, change};
+pub use fold::{Fold, Maker};
 pub use grid::{Affine, Codes, Grid, as_half, encode_groups};
 pub use insert::Insert;
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
-pub use network::{Network, networks};
+pub use network::{Gated, Network, networks};
 pub use numbers::read;
-pub use rope::{Pair, rope_pairs};
-pub use rotary::{RotaryAttention, rotary_attentions};
+pub use rope::{Pair, rope_pairs, turned_together};
 pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{

@@ -69,19 +69,29 @@ impl Affine {
     pub fn representation(&self) -> Representation {
         Representation::affine(i64::from(self.bits), self.group as i64, self.symmetric)
     }
+
+    /// The same for rows of so many columns: with a smaller group, where an earlier technique left rows that this one's does
+    /// not divide.
+    pub fn dividing(self, columns: u32) -> Option<Self> {
+        let fits = |group: &i64| *group as usize <= self.group && i64::from(columns) % group == 0;
+        GROUPS.into_iter().rev().find(fits).map(|group| Self { group: group as usize, ..self })
+    }
 }
 
-/// The matrices to be stored in this form: those of the layers.
+/// The matrices to be stored in this form, those of the layers, each with the form that its rows have room for.
 ///
 /// # Errors
-/// not-applicable where there are none, or the group does not divide the columns of one, as an earlier technique left it.
-pub fn targets(model: &Editor, form: &Affine) -> Result<Vec<Matrix>, Error> {
-    let targets = super::layer_matrices(model)?;
-    if let Some(odd) = targets.iter().find(|m| !(m.columns() as usize).is_multiple_of(form.group)) {
-        let (weight, columns, group) = (&odd.weight, odd.columns(), form.group);
-        return Err(Error::not_applicable(format!("weight `{weight}` has {columns} columns, no multiple of {group}")));
-    }
-    Ok(targets)
+/// not-applicable where there are none, or one has rows that no group divides, as an earlier technique left it.
+pub fn targets(model: &Editor, form: &Affine) -> Result<Vec<(Matrix, Affine)>, Error> {
+    let with_form = |matrix: Matrix| match form.dividing(matrix.columns()) {
+        Some(form) => Ok((matrix, form)),
+        None => {
+            let (weight, columns) = (&matrix.weight, matrix.columns());
+            let message = format!("weight `{weight}` has {columns} columns, which are no multiple of {}", GROUPS[0]);
+            Err(Error::not_applicable(message))
+        }
+    };
+    super::layer_matrices(model)?.into_iter().map(with_form).collect()
 }
 
 /// Rounds embedding and head as `embedding` says.
@@ -114,6 +124,15 @@ mod tests {
         let found = group_sizes(&[matrix(Group::Attention, 576), matrix(Group::FeedForward, 1536)]).unwrap();
         assert_eq!(found, [32, 64]);
         assert_eq!(group_sizes(&[matrix(Group::Embedding, 40), matrix(Group::FeedForward, 128)]).unwrap(), GROUPS);
+    }
+
+    #[test]
+    fn rows_that_the_group_does_not_divide_get_a_smaller_one() {
+        let form = Affine { bits: 4, group: 64, symmetric: false };
+        assert_eq!(form.dividing(576), Some(form));
+        assert_eq!(form.dividing(96), Some(Affine { group: 32, ..form }));
+        assert_eq!(form.dividing(128), Some(form), "no larger one than was chosen");
+        assert_eq!(form.dividing(40), None);
     }
 
     #[test]

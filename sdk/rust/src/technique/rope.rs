@@ -11,6 +11,26 @@ pub struct Pair {
     pub frequency: f64,
 }
 
+/// The elements of a head of `dim` that turn together; those that the rope, if there is one, leaves alone pair up too.
+///
+/// # Errors
+/// not-applicable for odd heads.
+pub fn turned_together(rope: Option<&Node>, dim: usize) -> Result<Vec<[usize; 2]>, Error> {
+    if !dim.is_multiple_of(2) {
+        return Err(Error::not_applicable(format!("heads of {dim} elements do not fall into pairs")));
+    }
+    Ok(elements(rope.map_or(&[][..], |node| &node.spec.attributes), if rope.is_some() { dim } else { 0 }, dim))
+}
+
+/// Pairs of a head of `dim`, of whose elements `dims` turn unless the attributes say how many.
+fn elements(attributes: &[Setting], dims: usize, dim: usize) -> Vec<[usize; 2]> {
+    let value = |name: &str| attributes.iter().find(|a| a.name == name).map(|a| &a.value);
+    let dims = value("dims").and_then(|v| v.as_integer()).map_or(dims, |v| v as usize);
+    let interleaved = value("pairing").and_then(|v| v.as_text()) == Some("interleaved");
+    let turned = (0..dims / 2).map(|i| if interleaved { [2 * i, 2 * i + 1] } else { [i, i + dims / 2] });
+    turned.chain((dims..dim).step_by(2).map(|e| [e, e + 1])).collect()
+}
+
 /// The pairs of a head of `dim` elements; those that the rope leaves alone pair up too.
 ///
 /// # Errors
@@ -44,16 +64,12 @@ fn pairs_of(attributes: &[Setting], divisors: &[f64], dim: usize) -> Vec<Pair> {
         }
         _ => frequency,
     };
-    let pair = |i: usize| {
+    let frequency = |i: usize| {
         let divisor = own.get(i).unwrap_or(&1.0) * divisors.get(i).unwrap_or(&1.0);
-        let frequency = scaled(real("base").powf(-2.0 * i as f64 / dims as f64)) / divisor;
-        match text("pairing") {
-            Some("interleaved") => Pair { elements: [2 * i, 2 * i + 1], frequency },
-            _ => Pair { elements: [i, i + dims / 2], frequency },
-        }
+        scaled(real("base").powf(-2.0 * i as f64 / dims as f64)) / divisor
     };
-    let still = (dims..dim).step_by(2).map(|e| Pair { elements: [e, e + 1], frequency: 0.0 });
-    (0..dims / 2).map(pair).chain(still).collect()
+    let pairs = elements(attributes, dim, dim).into_iter().enumerate();
+    pairs.map(|(i, elements)| Pair { elements, frequency: if i < dims / 2 { frequency(i) } else { 0.0 } }).collect()
 }
 
 #[cfg(test)]
@@ -93,5 +109,11 @@ mod tests {
         let pairs = pairs_of(&attributes, &[1.0, 5.0], 6);
         let pair = |a, frequency| Pair { elements: [a, a + 1], frequency };
         assert_eq!(pairs, [pair(0, 0.5), pair(2, 0.01), pair(4, 0.0)]);
+    }
+
+    #[test]
+    fn without_a_rope_neighbours_pair_up() {
+        assert_eq!(turned_together(None, 4).unwrap(), [[0, 1], [2, 3]]);
+        assert_eq!(turned_together(None, 3).unwrap_err().code, "not-applicable");
     }
 }

@@ -6,6 +6,10 @@ use super::{Affine, Grid};
 const TRIES: i32 = 5;
 /// How much further apart each lies, in codes at the end of the range.
 const STEP: f32 = 0.18;
+/// Shares of the range that are tried: finely where 4 bits have their best, widely for fewer bits.
+const SHARES: [f32; 12] = [1.05, 1.025, 1.0, 0.975, 0.95, 0.92, 0.88, 0.84, 0.8, 0.74, 0.68, 0.6];
+/// Those that are tried where it must be quick.
+const FEW_SHARES: [f32; 3] = [1.0, 0.9, 0.78];
 /// Partial sums that are independent of one another, so that they become vectors.
 const LANES: usize = 8;
 
@@ -14,15 +18,38 @@ impl Grid {
     /// scale and minimum by weighted least squares (as in ggml's `quantize_row_q4_0_impl`). The group is a multiple of 8.
     pub fn search(numbers: &[f32], weights: &[f32], form: &Affine) -> Self {
         let plain = Self::fit(numbers, form);
-        if plain.scale == 0.0 {
-            return plain;
-        }
-        let mut best = (plain.error(numbers, weights), plain);
-        for step in -TRIES..=TRIES {
-            let reach = if form.symmetric { (plain.top + 1.0) / 2.0 } else { plain.top };
+        let reach = if form.symmetric { (plain.top + 1.0) / 2.0 } else { plain.top };
+        let tried = (-TRIES..=TRIES).map(|step| {
             let scale = plain.scale * reach / (reach + STEP * step as f32);
             let minimum = if form.symmetric { -reach * scale } else { plain.minimum };
-            let grid = Self { scale, minimum, ..plain }.refitted(numbers, weights, form);
+            Self { scale, minimum, ..plain }
+        });
+        plain.best_of(tried, numbers, weights, form)
+    }
+
+    /// The same over ranges that leave out something of both ends (AWQ's clipping, arXiv:2306.00978), refitted twice. `quick`
+    /// tries fewer.
+    pub fn clip(numbers: &[f32], weights: &[f32], form: &Affine, quick: bool) -> Self {
+        let plain = Self::fit(numbers, form);
+        let middle = plain.minimum + 0.5 * plain.top * plain.scale;
+        let shares = if quick { &FEW_SHARES[..] } else { &SHARES[..] };
+        let tried = shares.iter().map(|share| {
+            let scale = plain.scale * share;
+            match form.symmetric {
+                true => Self::new(scale, 0.0, form),
+                false => Self { scale, minimum: middle - 0.5 * plain.top * scale, ..plain },
+            }
+        });
+        let best = plain.best_of(tried, numbers, weights, form);
+        best.best_of([best], numbers, weights, form)
+    }
+
+    /// The best of this grid and what others become by a refit.
+    fn best_of(self, tried: impl IntoIterator<Item = Self>, numbers: &[f32], weights: &[f32], form: &Affine) -> Self {
+        let mut best = (self.error(numbers, weights), self);
+        // A group of one number lies on its grid.
+        for grid in tried.into_iter().filter(|grid| grid.scale != 0.0) {
+            let grid = grid.refitted(numbers, weights, form);
             let error = grid.error(numbers, weights);
             if error < best.0 {
                 best = (error, grid);
@@ -105,5 +132,32 @@ mod tests {
         let numbers: Vec<f32> = (0..32).map(|i| (i * 5 % 8) as f32 * 0.25 - 0.75).collect();
         let grid = Grid::search(&numbers, &[1.0; 32], &form);
         assert_eq!((grid.scale, grid.minimum), (0.25, -0.75));
+    }
+
+    #[test]
+    fn clipping_errs_less_than_the_whole_range_where_it_matters() {
+        let mut group: Vec<f32> = (0..32).map(|i| ((i * 37 % 32) as f32 - 15.5) * 0.1).collect();
+        group[5] = 6.0;
+        let importance: Vec<f32> = (0..32).map(|i| if i == 5 { 0.01 } else { 1.0 + i as f32 }).collect();
+        for symmetric in [false, true] {
+            let form = Affine { bits: 4, group: 32, symmetric };
+            let whole = Grid::fit(&group, &form).error(&group, &importance);
+            let [quick, clipped] =
+                [true, false].map(|quick| Grid::clip(&group, &importance, &form, quick).error(&group, &importance));
+            assert!(clipped < 0.7 * whole, "{form:?}: {clipped} is not far below {whole}");
+            assert!(clipped <= quick && quick <= whole, "{form:?}: {clipped}, {quick}, {whole}");
+        }
+    }
+
+    #[test]
+    fn groups_of_one_number_are_kept() {
+        for symmetric in [false, true] {
+            let form = Affine { bits: 4, group: 32, symmetric };
+            for grid in
+                [Grid::clip(&[0.25; 32], &[1.0; 32], &form, false), Grid::search(&[0.25; 32], &[1.0; 32], &form)]
+            {
+                assert_eq!(grid.number(grid.code(0.25)), 0.25);
+            }
+        }
     }
 }

@@ -136,40 +136,8 @@ fn reading_slots(node: &Node, value: ValueId) -> &'static [&'static str] {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    use super::super::{Setting, Slot, Spec, Value, setting};
-    use super::*;
-
-    /// A node `id` that makes the value 100 + id; weights as `slot=name`, attributes as `name=integer`.
-    pub fn node(id: u32, op: &str, inputs: &[ValueId], weights: &[&str], attributes: &[(&str, i64)]) -> Node {
-        let slot = |words: &&str| {
-            let (name, weight) = words.split_once('=').unwrap();
-            Slot { name: name.into(), weight: weight.into() }
-        };
-        let attribute = |(name, value): &(&str, i64)| -> Setting { setting(name, Value::Integer(*value)) };
-        let spec = Spec {
-            function: "decode".into(),
-            name: format!("{op}.{id}"),
-            role: "other".into(),
-            layer: Some(0),
-            op: op.into(),
-            attributes: attributes.iter().map(attribute).collect(),
-            inputs: inputs.to_vec(),
-            weights: weights.iter().map(slot).collect(),
-        };
-        Node { id, spec, outputs: vec![100 + id] }
-    }
-
-    /// With the widths of values and the lengths of weights.
-    pub fn wiring(nodes: Vec<Node>, widths: &[(ValueId, usize)], lengths: &[(&str, u32)]) -> Wiring {
-        let shapes = lengths.iter().map(|(name, length)| ((*name).to_owned(), vec![*length])).collect();
-        Wiring { nodes, outputs: BTreeSet::new(), widths: widths.iter().copied().collect(), shapes }
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::testing::{node, wiring};
+    use super::super::testing::{node, wiring};
     use super::*;
 
     #[test]
