@@ -7,7 +7,7 @@ use aehost_tests::{Bed, fields};
 use serde_json::{Value, json};
 
 /// Metrics that every measured trial of the study has.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 16] = [
     "latency.e2e_ms",
     "latency.tpot_ms",
     "latency.ttft_ms",
@@ -23,6 +23,7 @@ const METRICS: [&str; 15] = [
     "perplexity.word_perplexity",
     "throughput.decode_tokens_per_s",
     "throughput.prefill_tokens_per_s",
+    "throughput.tokens_per_step",
 ];
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {

@@ -49,8 +49,8 @@ impl Policy {
                     }
                 }
             }
-            "draft-tokens" => self.speculation.get_or_insert(LOOKUP).draft = count(64)?,
-            "lookup-tokens" => self.speculation.get_or_insert(LOOKUP).ending = count(8)?,
+            "draft-tokens" => self.lookup(setting)?.draft = count(64)?,
+            "lookup-tokens" => self.lookup(setting)?.ending = count(8)?,
             other => {
                 return Err(EngineError::Unsupported(format!(
                     "policy `{other}` is unknown; known: threads, prefill-chunk, speculation, draft-tokens, lookup-tokens"
@@ -58,5 +58,31 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// How tokens are drafted; settings of that make no sense before.
+    fn lookup(&mut self, setting: &Setting) -> Result<&mut PromptLookup, EngineError> {
+        self.speculation.as_mut().ok_or_else(|| {
+            EngineError::Invalid(format!("policy `{}` needs `speculation` = prompt-lookup before it", setting.name))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_are_described_once_there_are_any() {
+        let mut policy = Policy::default();
+        let draft = Setting::new("draft-tokens", 8i64);
+        let refused = policy.set(&draft).unwrap_err().to_string();
+        assert!(refused.contains("policy `draft-tokens` needs `speculation` = prompt-lookup before it"), "{refused}");
+        policy.set(&Setting::new("speculation", "prompt-lookup")).unwrap();
+        policy.set(&draft).unwrap();
+        assert_eq!(policy.speculation, Some(PromptLookup { draft: 8, ..LOOKUP }));
+        assert!(policy.set(&Setting::new("draft-tokens", 65i64)).is_err());
+        policy.set(&Setting::new("speculation", "none")).unwrap();
+        assert_eq!(policy, Policy::default());
     }
 }

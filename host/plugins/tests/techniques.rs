@@ -124,8 +124,9 @@ fn every_technique_and_every_compatible_pair_makes_a_model_that_runs_and_can_be_
     }
     println!("{} techniques, {pairs} compatible pairs", alone.len());
     later.iter().for_each(|pair| println!("not applicable together: {pair}"));
-    // What cannot be together should say so beforehand.
-    assert!(later.len() * 10 <= pairs, "{later:#?}");
+    // Three pairs leave the second nothing that it could do on this model: a single head cannot become latent at the default
+    // sizes, and networks with biases or factors no experts. All others must run, or exclude one another by declaration.
+    assert!(later.len() <= 3, "{later:#?}");
 }
 
 /// A technique on the default model: at most this divergence (nats a token), this share of the weights' bytes, and seconds.
@@ -137,7 +138,7 @@ const EFFECTS: &[Effect] = &[
     Effect("round-to-nearest", 0.37, 0.34, 10),
     Effect("round-to-nearest:importance=on", 0.1, 0.34, 60),
     Effect("gptq", 0.065, 0.34, 180),
-    Effect("awq", 0.12, 0.34, 120),
+    Effect("awq", 0.1, 0.34, 120),
     Effect("hqq", 0.25, 0.34, 120),
     Effect("smoothquant", 1e-4, 1.001, 60),
     Effect("rotation", 1e-4, 1.01, 60),
@@ -145,7 +146,7 @@ const EFFECTS: &[Effect] = &[
     Effect("mixture-of-experts", 0.73, 1.01, 60),
     Effect("latent-attention", 0.2, 1.05, 60),
     Effect("grouped-query", 2.0, 0.97, 60),
-    Effect("low-rank", 1.5, 0.9, 60),
+    Effect("low-rank", 1.36, 0.87, 60),
     Effect("width-pruning", 0.15, 0.96, 60),
     Effect("depth-pruning", 0.83, 0.93, 60),
     Effect("kv-cache", 0.001, 1.0, 10),

@@ -194,10 +194,13 @@ impl Rig {
             }
             None => _ = result.unavailable.insert("throughput.decode_tokens_per_s".into(), single.into()),
         }
-        if model.model().speculation().is_some() && scenario.output_tokens > 1 {
-            let measured =
-                Measurement { direction: Direction::Maximize, ..counted(work.tokens_per_step, "tokens/step") };
-            result.metrics.insert("throughput.tokens_per_step".into(), measured);
+        let per_step = "throughput.tokens_per_step".to_owned();
+        match scenario.output_tokens > 1 {
+            true => {
+                let measured = counted(work.tokens_per_step, "tokens/step");
+                result.metrics.insert(per_step, Measurement { direction: Direction::Maximize, ..measured });
+            }
+            false => _ = result.unavailable.insert(per_step, single.into()),
         }
         match peak {
             Reading::Measured { value, .. } => {

@@ -532,6 +532,25 @@ mod tests {
     }
 
     #[test]
+    fn what_provides_the_same_is_not_on_together_and_large_spaces_are_drawn_a_few_at_a_time() {
+        let techniques: Vec<TechniqueSpace> = (0..24)
+            .map(|i| {
+                let mut technique = super::super::strategy::testing::technique(&format!("t{i}"), []);
+                technique.provides = if i < 3 { vec!["codes".into()] } else { vec![] };
+                technique
+            })
+            .collect();
+        let space = Space::new(techniques);
+        let all = space.techniques().iter().map(|t| space.choice(t, |p| p.default.clone())).collect::<Configuration>();
+        assert_eq!(space.check(&all), Err("`t0` conflicts with `t1`".to_owned()));
+        let mut random = Random::new(3);
+        let drawn: Vec<Configuration> = (0..500).map(|_| space.sample(&mut random)).collect();
+        assert!(drawn.iter().all(|configuration| space.check(configuration).is_ok()));
+        let mean = drawn.iter().map(Vec::len).sum::<usize>() as f64 / drawn.len() as f64;
+        assert!((2.0..4.0).contains(&mean), "{mean} techniques at a time");
+    }
+
+    #[test]
     fn samples_reach_every_member_and_neighbours_are_other_members() {
         let mut random = Random::new(5);
         for domain in [

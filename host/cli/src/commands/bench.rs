@@ -14,9 +14,10 @@ Examples:
   aehost bench --study NAME --trial 7 --depth 2048 --json
 
 Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms,
-tpot_ms, load_ms, peak_memory_bytes}, each with median and samples, and
-roofline, the machine's limits and the shares of them that are reached; null
-where the machine or the plan gives no figure.
+tpot_ms, load_ms, peak_memory_bytes}, each with median and samples;
+tokens_per_step and apply_ms, the time that techniques took; and roofline, the
+machine's limits and the shares of them that are reached; null where the machine
+or the plan gives no figure.
 
 All repeats share one process, and what one leaves behind counts for the next:
 peak memory is that of the highest. Trials of a study have a process each.";

@@ -136,3 +136,39 @@ fn the_grid_counts_every_complete_configuration() {
     let continuous = Space::new(&[technique("t", Stage::Inference, vec![real("x", 0.0, 1.0)])]).unwrap();
     assert_eq!(continuous.grid_size(), None);
 }
+
+#[test]
+fn techniques_are_written_with_the_settings_that_differ_from_their_defaults() {
+    let space = space();
+    let written = |words: &str| space.parse(words).map_err(|e| e.to_string());
+    assert_eq!(written("quant"), Ok(chosen("quant", &[])));
+    assert_eq!(
+        written("quant:format=Q4_0,importance=on"),
+        Ok(chosen("quant", &[("format", "Q4_0".into()), ("importance", true.into())]))
+    );
+    assert_eq!(
+        written("quant:format=Q9"),
+        Err("`quant:format=Q9`: `format` must be one of Q8_0, Q4_0, not `Q9`".to_owned())
+    );
+    assert_eq!(
+        written("quant:bits=4"),
+        Err("`quant:bits=4`: `quant` has no parameter `bits`; it has: format, importance".to_owned())
+    );
+    assert_eq!(written("quant:format"), Err("`quant:format`: `format` is no setting: write NAME=VALUE".to_owned()));
+    assert!(written("gptq").unwrap_err().starts_with("unknown technique `gptq`; known: "));
+}
+
+#[test]
+fn two_techniques_that_provide_the_same_exclude_one_another() {
+    let quantiser = |id: &str, tag: &str| {
+        let mut technique = technique(id, Stage::Inference, vec![]);
+        technique.description.provides = vec![tag.into()];
+        technique
+    };
+    let space =
+        Space::new(&[quantiser("gptq", "codes"), quantiser("awq", "codes"), quantiser("spin", "rotated")]).unwrap();
+    let complete = |ids: [&str; 2]| space.complete(&Configuration(ids.map(|id| chosen(id, &[])).into()));
+    let refused = complete(["gptq", "awq"]).unwrap_err().to_string();
+    assert_eq!(refused, "techniques `awq` and `gptq` cannot be on together: both provide `codes`");
+    assert!(complete(["gptq", "spin"]).is_ok());
+}
