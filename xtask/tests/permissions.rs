@@ -39,6 +39,7 @@ fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
         ("strategy-random", "log common feasibility"),
         ("technique-awq", "log common tensor graph weights calibration"),
         ("technique-blocked-quantization", "log common tensor graph weights calibration"),
+        ("technique-cache-eviction", "log common graph"),
         ("technique-depth-pruning", "log common tensor graph calibration"),
         ("technique-expert-reduction", "log common tensor graph weights calibration"),
         ("technique-gptq", "log common tensor graph weights calibration"),
@@ -52,7 +53,8 @@ fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
         ("technique-round-to-nearest", "log common tensor graph weights calibration"),
         ("technique-smoothquant", "log common tensor graph weights calibration"),
         ("technique-sparsegpt", "log common tensor graph weights calibration"),
-        ("technique-speculative-decoding", "log common graph runtime-policy"),
+        ("technique-sparse-attention", "log common graph"),
+        ("technique-speculative-decoding", "log common tensor graph calibration runtime-policy"),
         ("technique-width-pruning", "log common tensor graph weights calibration"),
     ];
     let expected: BTreeMap<String, String> = expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into();

@@ -17,7 +17,8 @@ pub enum Rows {
 }
 
 impl Rows {
-    fn indices(&self, tokens: usize) -> Vec<u32> {
+    /// Them, of so many.
+    pub(crate) fn indices(&self, tokens: usize) -> Vec<u32> {
         match self {
             Rows::None => vec![],
             Rows::Last => vec![tokens as u32 - 1],

@@ -14,14 +14,14 @@ use crate::rope::Rope;
 use crate::routing::Routing;
 use candle_core::{Device, Tensor};
 use plan::{Place, Plan};
-use std::sync::{Mutex, PoisonError};
-use team::Team;
+use std::sync::{Arc, Mutex, PoisonError};
+pub(crate) use team::Team;
 
 /// A program ready to run on the CPU.
 pub(crate) struct CpuModel {
     plan: Plan,
     ropes: Vec<Rope>,
-    team: Team,
+    team: Arc<Team>,
     arena: Mutex<Arena>,
 }
 
@@ -53,9 +53,7 @@ impl Arena {
 }
 
 impl CpuModel {
-    pub fn new(program: Program, threads: usize) -> Result<Self, EngineError> {
-        let team = Team::new(threads)
-            .map_err(|e| EngineError::Unsupported(format!("the engine's threads cannot be started: {e}")))?;
+    pub fn new(program: Program, team: Arc<Team>) -> Result<Self, EngineError> {
         let routings = (0..program.routings).map(|_| Routing::default()).collect();
         let (plan, ropes) = Plan::new(program)?;
         let arena = Arena { buffers: plan.constants.clone(), routings, ..Arena::default() };

@@ -40,7 +40,7 @@ pub use batch::{Rows, Sequence};
 pub use cache::Cache;
 pub use calibration::{Calibration, Statistics, Wanted};
 pub use candle_core::{D, DType, Device, Tensor};
-pub use decoding::{Choose, Continuation, Part, PromptLookup, greedy};
+pub use decoding::{Choose, Continuation, Part, Speculation, greedy};
 pub use device::device;
 pub use error::EngineError;
 pub use language_model::{LanguageModel, Prompt};

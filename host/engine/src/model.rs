@@ -1,15 +1,16 @@
 //! A variant made ready to run: the forward pass over packed sequences. There is no padding: the tokens of all sequences
 //! of a step stand one after another, so linear layers see one matrix, and only attention looks at sequences.
 
-use crate::batch::{Batch, Sequence};
+use crate::batch::{Batch, Rows, Sequence};
 use crate::cache::{Cache, CacheSpec};
-use crate::cpu::CpuModel;
-use crate::decoding::PromptLookup;
+use crate::cpu::{CpuModel, Team};
+use crate::decoding::Speculation;
 use crate::program::Program;
 use crate::tensors::TensorModel;
 use crate::{EngineError, Variant};
 use aehost_graph::{Graph, ValueId, ValueType};
 use candle_core::{Device, Tensor};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Sees chosen values of a forward pass.
@@ -19,13 +20,23 @@ pub(crate) type Observer<'a> = dyn FnMut(ValueId, &Tensor) -> Result<(), EngineE
 pub struct Model {
     executor: Executor,
     caches: Vec<Arc<CacheSpec>>,
-    threads: rayon::ThreadPool,
+    threads: Arc<rayon::ThreadPool>,
     prefill_chunk: usize,
-    speculation: Option<PromptLookup>,
+    speculation: Option<Speculation>,
+    /// The function `draft`, where that drafts tokens.
+    drafter: Option<Box<Model>>,
     context: Option<usize>,
     /// Token ids are smaller.
     ids: usize,
     vocabulary: usize,
+}
+
+/// Where a model runs.
+struct Place<'a> {
+    device: &'a Device,
+    threads: Arc<rayon::ThreadPool>,
+    /// The threads of the CPU's own executor, where that runs it.
+    team: Option<Arc<Team>>,
 }
 
 /// What runs the model's program.
@@ -62,34 +73,49 @@ impl Model {
         wanted: &[ValueId],
         on_tensors: bool,
     ) -> Result<Self, EngineError> {
-        let team = variant.policy().threads.unwrap_or(threads).max(1);
+        let size = variant.policy().threads.unwrap_or(threads).max(1);
+        let cannot = |e: &dyn Display| EngineError::Unsupported(format!("the engine's threads cannot be started: {e}"));
         let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(team)
+            .num_threads(size)
             .thread_name(|i| format!("engine-pool-{i}"))
             .build()
-            .map_err(|e| EngineError::Unsupported(format!("the engine's threads cannot be started: {e}")))?;
+            .map_err(|e| cannot(&e))?;
         let mut variant = variant.clone();
         // Observed values may be unused by the output; they are kept as they are.
         if wanted.is_empty() {
             variant.check()?;
         }
+        let team = match device {
+            Device::Cpu if !on_tensors => Some(Arc::new(Team::new(size).map_err(|e| cannot(&e))?)),
+            _ => None,
+        };
+        let place = Place { device, threads: Arc::new(threads), team };
+        let mut model = Self::of(&variant, "decode", &place, wanted)?;
+        if let Some(Speculation::DraftModel { .. }) = model.speculation.filter(|_| wanted.is_empty()) {
+            model.drafter = Some(Box::new(Self::of(&variant, "draft", &place, &[])?));
+        }
+        Ok(model)
+    }
+
+    fn of(variant: &Variant, function: &str, place: &Place<'_>, wanted: &[ValueId]) -> Result<Self, EngineError> {
         // Weights are encoded and packed on these threads.
-        let program = threads.install(|| Program::new(&variant, device, wanted))?;
+        let program = place.threads.install(|| Program::new(variant, function, place.device, wanted))?;
         let graph = variant.graph();
-        let logits = graph.function("decode").and_then(|f| f.outputs.iter().find(|port| port.name == "logits"));
+        let logits = graph.function(function).and_then(|f| f.outputs.iter().find(|port| port.name == "logits"));
         let vocabulary = logits.and_then(|port| graph.value_type(port.value)).map(ValueType::width);
         let fact = |name: &str| graph.fact(name).and_then(aehost_common::Value::as_integer).map(|v| v as usize);
         Ok(Self {
             caches: program.caches.clone(),
-            ids: known_ids(graph, wanted).or(vocabulary).unwrap_or(0),
+            ids: known_ids(graph, function, wanted).or(vocabulary).unwrap_or(0),
             vocabulary: vocabulary.unwrap_or(0),
-            executor: match device {
-                Device::Cpu if !on_tensors => Executor::Cpu(Box::new(CpuModel::new(program, team)?)),
-                device => Executor::Tensors(TensorModel::new(program, device.clone())),
+            executor: match &place.team {
+                Some(team) => Executor::Cpu(Box::new(CpuModel::new(program, team.clone())?)),
+                None => Executor::Tensors(TensorModel::new(program, place.device.clone())),
             },
-            threads,
+            threads: place.threads.clone(),
             prefill_chunk: variant.policy().prefill_chunk,
             speculation: variant.policy().speculation,
+            drafter: None,
             context: fact("context"),
         })
     }
@@ -110,8 +136,13 @@ impl Model {
     }
 
     /// How tokens are drafted while decoding, if they are.
-    pub fn speculation(&self) -> Option<PromptLookup> {
+    pub fn speculation(&self) -> Option<Speculation> {
         self.speculation
+    }
+
+    /// What drafts tokens, where a function of the model does.
+    pub(crate) fn drafter(&self) -> Option<&Model> {
+        self.drafter.as_deref()
     }
 
     /// Number of logits a token.
@@ -144,7 +175,70 @@ impl Model {
         self.run(sequences, Some(observer)).map(|_| ())
     }
 
+    /// Tokens from a position on until a cache settles, which no step may cross.
+    pub(crate) fn unsettled(&self, position: usize) -> usize {
+        let intervals = self.caches.iter().map(|cache| cache.interval).filter(|interval| *interval > 0);
+        intervals.map(|interval| interval - position % interval).min().unwrap_or(usize::MAX)
+    }
+
+    /// Whether branches of a sequence give what they would give alone: where what a token sees is settled by positions alone.
+    pub(crate) fn branches_alike(&self) -> bool {
+        self.caches.iter().all(|cache| cache.interval == 0 && cache.page == 0)
+    }
+
     fn run(
+        &self,
+        sequences: &mut [Sequence<'_>],
+        observer: Option<&mut Observer<'_>>,
+    ) -> Result<Option<Tensor>, EngineError> {
+        let crosses = |s: &Sequence<'_>| s.tokens.len() > self.unsettled(s.cache.seen);
+        match sequences.iter().any(crosses) {
+            true => self.run_in_parts(sequences),
+            false => self.run_whole(sequences, observer),
+        }
+    }
+
+    /// Steps that end where caches settle.
+    fn run_in_parts(&self, sequences: &mut [Sequence<'_>]) -> Result<Option<Tensor>, EngineError> {
+        let wanted: Vec<Vec<u32>> = sequences.iter().map(|s| s.rows.indices(s.tokens.len())).collect();
+        let mut done = vec![0; sequences.len()];
+        let mut logits: Vec<Vec<Tensor>> = vec![vec![]; sequences.len()];
+        while sequences.iter().zip(&done).any(|(s, done)| *done < s.tokens.len()) {
+            let (mut parts, mut members) = (Vec::new(), Vec::new());
+            for (index, (sequence, done)) in sequences.iter_mut().zip(&mut done).enumerate() {
+                let start = *done;
+                *done = sequence.tokens.len().min(start + self.unsettled(sequence.cache.seen));
+                if start == *done {
+                    continue;
+                }
+                let rows: Vec<u32> = wanted[index]
+                    .iter()
+                    .filter(|row| (start..*done).contains(&(**row as usize)))
+                    .map(|row| row - start as u32)
+                    .collect();
+                members.push((index, rows.len()));
+                parts.push(Sequence {
+                    tokens: &sequence.tokens[start..*done],
+                    branches: sequence.branches.map(|(b, p)| (&b[start..*done], &p[start..*done])),
+                    cache: &mut *sequence.cache,
+                    rows: Rows::These(rows),
+                });
+            }
+            let Some(of_parts) = self.run_whole(&mut parts, None)? else { continue };
+            let mut row = 0;
+            for (index, rows) in members.into_iter().filter(|(_, rows)| *rows > 0) {
+                logits[index].push(of_parts.narrow(0, row, rows)?);
+                row += rows;
+            }
+        }
+        let logits: Vec<Tensor> = logits.into_iter().flatten().collect();
+        match logits.is_empty() {
+            true => Ok(Some(Tensor::zeros((0, self.vocabulary), candle_core::DType::F32, &Device::Cpu)?)),
+            false => Ok(Some(Tensor::cat(&logits, 0)?)),
+        }
+    }
+
+    fn run_whole(
         &self,
         sequences: &mut [Sequence<'_>],
         observer: Option<&mut Observer<'_>>,
@@ -162,10 +256,10 @@ impl Model {
 }
 
 /// Rows of the smallest embedding that ids are looked up in on the way to what is wanted, or to the outputs.
-fn known_ids(graph: &Graph, wanted: &[ValueId]) -> Option<usize> {
-    let decode = graph.function("decode")?;
-    let ids = decode.inputs.iter().find(|port| port.name == "ids")?.value;
-    let outputs: Vec<ValueId> = decode.outputs.iter().map(|port| port.value).collect();
+fn known_ids(graph: &Graph, function: &str, wanted: &[ValueId]) -> Option<usize> {
+    let function = graph.function(function)?;
+    let ids = function.inputs.iter().find(|port| port.name == "ids")?.value;
+    let outputs: Vec<ValueId> = function.outputs.iter().map(|port| port.value).collect();
     let needed = crate::program::needed(graph, if wanted.is_empty() { &outputs } else { wanted });
     let embeddings = graph.consumers(ids).into_iter().filter(|id| needed.contains(id));
     let weights = embeddings.filter_map(|id| graph.node(id)?.spec.weight("weight"));

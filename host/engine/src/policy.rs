@@ -1,7 +1,7 @@
 //! How the engine runs a model: settings of the contract's `runtime-policy`.
 
 use crate::EngineError;
-use crate::decoding::PromptLookup;
+use crate::decoding::Speculation;
 use aehost_common::Setting;
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,14 @@ pub struct Policy {
     /// Tokens of a prompt that are computed in one step.
     pub prefill_chunk: usize,
     /// How tokens are drafted while decoding; none computes them one by one.
-    pub speculation: Option<PromptLookup>,
+    pub speculation: Option<Speculation>,
 }
 
+/// Tokens that may be drafted for one step.
+pub(crate) const MOST_DRAFTED: usize = 64;
 /// Drafts before anything is said about them.
-const LOOKUP: PromptLookup = PromptLookup { draft: 4, ending: 3 };
+const LOOKUP: Speculation = Speculation::PromptLookup { draft: 4, ending: 3 };
+const MODEL: Speculation = Speculation::DraftModel { draft: 4 };
 
 impl Default for Policy {
     fn default() -> Self {
@@ -41,16 +44,25 @@ impl Policy {
             "speculation" => {
                 self.speculation = match setting.value.as_text() {
                     Some("none") => None,
-                    Some("prompt-lookup") => Some(self.speculation.unwrap_or(LOOKUP)),
+                    Some("prompt-lookup") => Some(LOOKUP),
+                    Some("draft-model") => Some(MODEL),
                     _ => {
                         let (name, value) = (&setting.name, &setting.value);
-                        let message = format!("policy `{name}` = {value} must be none or prompt-lookup");
+                        let message = format!("policy `{name}` = {value} must be none, prompt-lookup or draft-model");
                         return Err(EngineError::Invalid(message));
                     }
                 }
             }
-            "draft-tokens" => self.lookup(setting)?.draft = count(64)?,
-            "lookup-tokens" => self.lookup(setting)?.ending = count(8)?,
+            "draft-tokens" => match &mut self.speculation {
+                Some(Speculation::PromptLookup { draft, .. } | Speculation::DraftModel { draft }) => {
+                    *draft = count(MOST_DRAFTED as i64)?;
+                }
+                None => return Err(needs(setting, "prompt-lookup or draft-model")),
+            },
+            "lookup-tokens" => match &mut self.speculation {
+                Some(Speculation::PromptLookup { ending, .. }) => *ending = count(8)?,
+                _ => return Err(needs(setting, "prompt-lookup")),
+            },
             other => {
                 return Err(EngineError::Unsupported(format!(
                     "policy `{other}` is unknown; known: threads, prefill-chunk, speculation, draft-tokens, lookup-tokens"
@@ -59,13 +71,11 @@ impl Policy {
         }
         Ok(())
     }
+}
 
-    /// How tokens are drafted; settings of that make no sense before.
-    fn lookup(&mut self, setting: &Setting) -> Result<&mut PromptLookup, EngineError> {
-        self.speculation.as_mut().ok_or_else(|| {
-            EngineError::Invalid(format!("policy `{}` needs `speculation` = prompt-lookup before it", setting.name))
-        })
-    }
+/// Settings of how tokens are drafted make no sense before it is said that they are.
+fn needs(setting: &Setting, how: &str) -> EngineError {
+    EngineError::Invalid(format!("policy `{}` needs `speculation` = {how} before it", setting.name))
 }
 
 #[cfg(test)]
@@ -77,11 +87,18 @@ mod tests {
         let mut policy = Policy::default();
         let draft = Setting::new("draft-tokens", 8i64);
         let refused = policy.set(&draft).unwrap_err().to_string();
-        assert!(refused.contains("policy `draft-tokens` needs `speculation` = prompt-lookup before it"), "{refused}");
+        assert!(
+            refused.contains("policy `draft-tokens` needs `speculation` = prompt-lookup or draft-model before it"),
+            "{refused}"
+        );
         policy.set(&Setting::new("speculation", "prompt-lookup")).unwrap();
         policy.set(&draft).unwrap();
-        assert_eq!(policy.speculation, Some(PromptLookup { draft: 8, ..LOOKUP }));
+        assert_eq!(policy.speculation, Some(Speculation::PromptLookup { draft: 8, ending: 3 }));
         assert!(policy.set(&Setting::new("draft-tokens", 65i64)).is_err());
+        policy.set(&Setting::new("speculation", "draft-model")).unwrap();
+        policy.set(&draft).unwrap();
+        assert_eq!(policy.speculation, Some(Speculation::DraftModel { draft: 8 }));
+        assert!(policy.set(&Setting::new("lookup-tokens", 2i64)).is_err(), "a draft model looks nothing up");
         policy.set(&Setting::new("speculation", "none")).unwrap();
         assert_eq!(policy, Policy::default());
     }

@@ -2,7 +2,7 @@
 //! the CPU's own buffers and that on tensors, run the same program.
 
 use crate::attention::AttentionSpec;
-use crate::cache::{CacheSpec, CacheType};
+use crate::cache::{BLOCK, CacheSpec};
 use crate::matrix::Matrix;
 use crate::rope::Rope;
 use crate::routing::{Grouping, RouteSpec, Score};
@@ -177,18 +177,18 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Makes the variant ready on a device: all that leads to the logits or, where other values are `wanted`, to those.
-    pub fn new(variant: &Variant, device: &Device, wanted: &[ValueId]) -> Result<Self, EngineError> {
+    /// Makes a function of the variant ready on a device: all that leads to the logits or, where other values are `wanted`, to
+    /// those.
+    pub fn new(variant: &Variant, name: &str, device: &Device, wanted: &[ValueId]) -> Result<Self, EngineError> {
         let graph = variant.graph();
         let missing =
             |what: &str| EngineError::Invalid(format!("the model has no {what}: its family did not finish it"));
-        let function = graph.function("decode").ok_or_else(|| missing("function `decode`"))?;
+        let function = graph.function(name).ok_or_else(|| missing(&format!("function `{name}`")))?;
         let port = |ports: &[aehost_graph::Port], name: &str| ports.iter().find(|p| p.name == name).map(|p| p.value);
         let ids = port(&function.inputs, "ids").ok_or_else(|| missing("input `ids`"))?;
         let positions = port(&function.inputs, "positions").ok_or_else(|| missing("input `positions`"))?;
         let logits = port(&function.outputs, "logits").ok_or_else(|| missing("output `logits`"))?;
-        let order =
-            graph.order("decode").ok_or_else(|| EngineError::Invalid("function `decode` has a cycle".into()))?;
+        let order = graph.order(name).ok_or_else(|| EngineError::Invalid(format!("function `{name}` has a cycle")))?;
         let select = if wanted.is_empty() { select_rows_at(graph, logits) } else { None };
         let needed = needed(graph, if wanted.is_empty() { std::slice::from_ref(&logits) } else { wanted });
         let indices = Slot { rows: RowSpace::Tokens, width: 1 };
@@ -199,6 +199,7 @@ impl Program {
             slots: vec![indices; 2],
             ropes: Vec::new(),
             caches: Vec::new(),
+            observing: !wanted.is_empty(),
             cache_of: HashMap::new(),
             routings: 0,
         };
@@ -228,7 +229,7 @@ impl Program {
             .iter()
             .map(|value| match builder.slot_of.get(value) {
                 Some(slot) if *slot > POSITIONS => Ok((*value, *slot)),
-                _ => Err(EngineError::Invalid(format!("value {} is not computed by `decode`", value.0))),
+                _ => Err(EngineError::Invalid(format!("value {} is not computed by `{name}`", value.0))),
             })
             .collect::<Result<Vec<_>, _>>()?;
         release_after_last_use(&mut steps, logits);
@@ -281,6 +282,8 @@ struct Builder<'a> {
     slots: Vec<Slot>,
     ropes: Vec<Rope>,
     caches: Vec<Arc<CacheSpec>>,
+    /// Whether values are looked at, instead of making logits.
+    observing: bool,
     cache_of: HashMap<NodeId, usize>,
     routings: usize,
 }
@@ -397,8 +400,6 @@ impl Builder<'_> {
 
     fn op(&mut self, node: &Node) -> Result<Op<Tensor>, EngineError> {
         let spec = &node.spec;
-        let width = |i: usize| self.variant.graph().value_type(spec.inputs[i]).map_or(0, |t| t.width());
-        let integer = |name: &str| spec.integer(name).unwrap_or(0) as usize;
         Ok(match spec.op.as_str() {
             "embedding" => Op::Embedding { weight: self.matrix(node, "weight")?, scale: spec.real("scale") },
             "linear" => Op::Linear { weight: self.matrix(node, "weight")?, bias: self.vector(node, "bias")? },
@@ -428,17 +429,10 @@ impl Builder<'_> {
                 }))
             }
             "cache" => {
-                let dtype = spec.text("dtype").and_then(CacheType::parse).ok_or_else(|| {
-                    EngineError::Unsupported(format!("node `{}`: this cache dtype does not run here", spec.name))
-                })?;
-                self.caches.push(Arc::new(CacheSpec {
-                    dtype,
-                    window: integer("window"),
-                    sinks: integer("sinks"),
-                    key_width: width(0),
-                    value_width: width(1),
-                    values_are_keys: spec.inputs[0] == spec.inputs[1],
-                }));
+                let kept = CacheSpec::of(self.variant.graph(), node)
+                    .map_err(|why| EngineError::Unsupported(format!("node `{}`: {why}", spec.name)))?;
+                // What looks at values sees them as they are.
+                self.caches.push(Arc::new(if self.observing { kept.lasting() } else { kept }));
                 self.cache_of.insert(node.id, self.caches.len() - 1);
                 Op::Cache(self.caches.len() - 1)
             }
@@ -451,8 +445,8 @@ impl Builder<'_> {
                         spec.name
                     ))
                 })?;
-                let (kv_heads, head_dim) = (integer("kv-heads"), integer("head-dim"));
-                let value_dim = spec.integer("value-dim").map_or(head_dim, |d| d as usize);
+                let attention = AttentionSpec::of(spec);
+                let AttentionSpec { kv_heads, head_dim, value_dim, .. } = attention;
                 let kept = &self.caches[cache];
                 let values = match kept.values_are_keys {
                     true if kv_heads == 1 => head_dim,
@@ -467,21 +461,18 @@ impl Builder<'_> {
                         kv_heads * head_dim
                     )));
                 }
-                if kept.dtype == CacheType::Q8_0 && !value_dim.is_multiple_of(32) {
+                if kept.dtype.in_blocks() && !(value_dim.is_multiple_of(BLOCK) && head_dim.is_multiple_of(BLOCK)) {
                     return Err(EngineError::Unsupported(format!(
-                        "node `{}`: a cache of q8_0 needs values of a multiple of 32 elements a head, found {value_dim}",
+                        "node `{}`: a cache in few bits needs heads of a multiple of 32 elements, found {value_dim}",
                         spec.name
                     )));
                 }
-                let attention = AttentionSpec {
-                    heads: integer("heads"),
-                    kv_heads,
-                    head_dim,
-                    value_dim,
-                    scale: spec.real("scale").unwrap_or(1.0) as f32,
-                    window: integer("window"),
-                    softcap: spec.real("softcap").filter(|c| *c > 0.0).map(|c| c as f32),
-                };
+                if attention.pages.is_some() && (attention.window > 0 || kept.window > 0 || kept.eviction.is_some()) {
+                    return Err(EngineError::Unsupported(format!(
+                        "node `{}`: `top-pages` needs a cache that keeps all tokens, and no window",
+                        spec.name
+                    )));
+                }
                 Op::Attention { spec: attention, cache }
             }
             "add" => Op::Add,

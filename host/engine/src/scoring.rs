@@ -1,6 +1,6 @@
 //! Log-likelihoods, as lm-evaluation-harness defines them, and distances between next-token distributions. Requests with
-//! one context become one sequence with a branch for each continuation, so the context is computed once; sequences are
-//! sorted by length and packed into steps.
+//! one context become one sequence with a branch for each continuation, so the context is computed once (where a branch gives
+//! what it would give alone); sequences are sorted by length and packed into steps.
 
 use crate::kernels::{argmax, divergence, log_sum_exp};
 use crate::language_model::Prompt;
@@ -85,6 +85,14 @@ impl Tree {
         }
     }
 
+    /// A sequence whose last tokens are scored.
+    fn whole(mut tokens: Vec<u32>, continuation: &[u32], result: usize) -> Self {
+        let first = tokens.len() - 1;
+        tokens.extend(&continuation[..continuation.len() - 1]);
+        let targets = continuation.iter().enumerate().map(|(i, token)| ((first + i) as u32, *token, result)).collect();
+        Self { targets, ..Self::trunk(tokens) }
+    }
+
     fn rows(&self) -> Vec<u32> {
         let mut rows: Vec<u32> = self.targets.iter().map(|t| t.0).collect();
         rows.sort_unstable();
@@ -109,15 +117,19 @@ impl LanguageModel {
             contexts[at].1.push(i);
             continuations.push(continuation);
         }
+        let alike = self.model.branches_alike();
         let trees = contexts
             .into_iter()
-            .map(|(context, members)| {
+            .flat_map(|(context, members)| {
+                if !alike {
+                    return members.into_iter().map(|i| Tree::whole(context.clone(), &continuations[i], i)).collect();
+                }
                 let trunk = context.len();
                 let mut tree = Tree::trunk(context);
                 for (number, i) in members.into_iter().enumerate() {
                     tree.branch(trunk, number as u32 + 1, &continuations[i], i);
                 }
-                tree
+                vec![tree]
             })
             .collect();
         let mut scores: Vec<Score> = requests

@@ -182,6 +182,12 @@ impl TensorModel {
                 let width = spec.heads * spec.value_dim;
                 let mut out = vec![0f32; tokens * width];
                 floats(&q, |q| attention(spec, q, batch, &caches, &mut out))?;
+                floats(&q, |q| {
+                    for (sequence, part) in sequences.iter_mut().zip(&batch.parts) {
+                        let queries = part.start * spec.query_width()..part.end * spec.query_width();
+                        sequence.cache.layers[*cache].observe(&q[queries]);
+                    }
+                })?;
                 Tensor::from_vec(out, (tokens, width), &Device::Cpu)?.to_device(&self.device)?
             }
             Op::Add => input(0)?.broadcast_add(input(1)?)?,

@@ -18,7 +18,7 @@ impl Variant {
     /// are wanted.
     pub fn token_work(&self, logits: bool) -> TokenWork {
         let mut work = TokenWork::default();
-        for node in self.graph().all_nodes() {
+        for node in self.graph().all_nodes().filter(|node| node.spec.function == "decode") {
             let (slots, chosen): (&[&str], _) = match node.spec.op.as_str() {
                 "linear" | "grouped-linear" => (&["weight"], None),
                 "experts" => (&["gate", "up", "down"], node.spec.integer("top-k")),

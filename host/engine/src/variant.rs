@@ -1,6 +1,7 @@
 //! A model after part of a configuration has been applied: a graph, its weights by name, and how to run it. Copies are
 //! cheap, so every edit of a technique can be tried on a copy and thrown away.
 
+use crate::cache::CacheSpec;
 use crate::weight::{BoundTensor, Pool, Weight};
 use crate::{EngineError, FloatType, Policy, Representation};
 use aehost_common::Setting;
@@ -11,9 +12,6 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Slack of a windowed cache, in tokens: evicting one by one would move the cache at every step.
-pub(crate) const EVICTION_SLACK: usize = 64;
 
 /// A graph with lazily bound weights and a policy.
 #[derive(Clone)]
@@ -200,26 +198,8 @@ impl Variant {
     /// Bytes of the caches of `sequences` sequences of `tokens` tokens each, at their largest.
     pub fn cache_bytes(&self, sequences: u64, tokens: u64) -> u64 {
         let caches = self.graph.filtered(&Filter { op: Some("cache".into()), ..Filter::default() });
-        let per_sequence: u64 = caches
-            .iter()
-            .map(|node| {
-                let width = |i: usize| self.graph.value_type(node.spec.inputs[i]).map_or(0, |t| t.width()) as u64;
-                // One value given as both is kept once.
-                let elements = width(0) + if node.spec.inputs[0] == node.spec.inputs[1] { 0 } else { width(1) };
-                let bytes = match node.spec.text("dtype") {
-                    Some("float32") => elements * 4,
-                    Some("q8_0") => elements + elements / 32 * 2,
-                    _ => elements * 2,
-                };
-                let (window, sinks) =
-                    (node.spec.integer("window").unwrap_or(0), node.spec.integer("sinks").unwrap_or(0));
-                let kept = match window {
-                    0 => tokens,
-                    w => tokens.min((w + sinks) as u64 + (EVICTION_SLACK + self.policy.prefill_chunk) as u64),
-                };
-                bytes * kept
-            })
-            .sum();
+        let specs = caches.iter().filter_map(|node| CacheSpec::of(&self.graph, node).ok());
+        let per_sequence: u64 = specs.map(|spec| spec.bytes(tokens as usize, self.policy.prefill_chunk)).sum();
         per_sequence * sequences
     }
 

@@ -103,9 +103,13 @@ static OPS: &[OpInfo] = &[
         inputs: &["k", "v", "positions"],
         outputs: 3,
         attributes: &[
-            ("dtype", Words(&["float32", "float16", "q8_0"]), true),
+            ("dtype", Words(&["float32", "float16", "q8_0", "affine8", "affine4", "affine2"]), true),
             ("window", Integer, false),
             ("sinks", Integer, false),
+            ("keep", Integer, false),
+            ("newest", Integer, false),
+            ("score", Words(&["accumulated", "latest"]), false),
+            ("interval", Integer, false),
             ("head-dim", Integer, true),
         ],
         slots: &[],
@@ -123,6 +127,8 @@ static OPS: &[OpInfo] = &[
             ("scale", Real, true),
             ("window", Integer, false),
             ("softcap", Real, false),
+            ("page", Integer, false),
+            ("top-pages", Integer, false),
         ],
         slots: &[],
         token_wise: false,
@@ -378,8 +384,16 @@ pub(crate) fn infer(
             let head = integer("head-dim").unwrap_or(0);
             multiple(0, head, "head-dim")?;
             multiple(1, head, "head-dim")?;
-            if attributes.get("dtype").and_then(Value::as_text) == Some("q8_0") && !head.is_multiple_of(32) {
-                return Err(format!("dtype q8_0 needs a head-dim that is a multiple of 32, found {head}"));
+            let dtype = attributes.get("dtype").and_then(Value::as_text).unwrap_or_default();
+            if (dtype == "q8_0" || dtype.starts_with("affine")) && !head.is_multiple_of(32) {
+                return Err(format!("dtype {dtype} needs a head-dim that is a multiple of 32, found {head}"));
+            }
+            let keep = integer("keep").unwrap_or(0);
+            if integer("newest").is_some_and(|newest| newest > keep) {
+                return Err(format!("newest must be at most keep = {keep}"));
+            }
+            if integer("interval") == Some(0) {
+                return Err("interval must be at least 1".into());
             }
             inputs.to_vec()
         }

@@ -4,9 +4,11 @@
 
 mod support;
 
-use aehost_common::Setting;
-use aehost_engine::{Continuation, Device, Model, Part, Variant, greedy};
+use aehost_common::{Setting, Settings};
+use aehost_engine::{Calibration, Continuation, Device, Model, Part, Rows, Sequence, Variant, greedy};
 use aehost_graph::Filter;
+use aehost_plugins::Catalog;
+use std::sync::Arc;
 
 /// The tokens of greedy decoding, several prompts together, and tokens a step.
 fn decode(variant: &Variant, prompts: &[Vec<u32>], output: usize) -> (Vec<Vec<u32>>, f64) {
@@ -32,32 +34,104 @@ fn decode(variant: &Variant, prompts: &[Vec<u32>], output: usize) -> (Vec<Vec<u3
     (runs.iter().map(|run| run.tokens().to_vec()).collect(), tokens as f64 / steps as f64)
 }
 
-fn drafting(variant: &Variant, tokens: i64) -> Variant {
+fn looking_up(variant: &Variant, tokens: i64) -> Variant {
     let mut variant = variant.clone();
     variant.set_policy(&[Setting::new("speculation", "prompt-lookup"), Setting::new("draft-tokens", tokens)]).unwrap();
     variant
+}
+
+/// The model with all its caches, and attention, changed.
+fn changed(op: &str, settings: &[Setting]) -> Variant {
+    let mut variant = support::model();
+    let nodes = Filter { op: Some(op.into()), ..Filter::default() };
+    let nodes: Vec<_> = variant.graph().filtered(&nodes).iter().map(|n| n.id).collect();
+    for (node, setting) in nodes.iter().flat_map(|node| settings.iter().map(move |setting| (node, setting))) {
+        variant.graph_mut().set_attribute(*node, setting.clone()).unwrap();
+    }
+    variant
+}
+
+/// Caches and attention of every sort.
+fn sorts() -> Vec<(&'static str, Variant)> {
+    let cache = |dtype: &str, others: &[(&str, i64)]| {
+        let others = others.iter().map(|(name, value)| Setting::new(*name, *value));
+        changed("cache", &others.chain([Setting::new("dtype", dtype)]).collect::<Vec<_>>())
+    };
+    let evicting = |score: &str, dtype: &str| {
+        let numbers = [("keep", 24i64), ("newest", 8), ("interval", 32)].map(|(name, value)| Setting::new(name, value));
+        let words = [Setting::new("score", score), Setting::new("dtype", dtype)];
+        changed("cache", &numbers.into_iter().chain(words).collect::<Vec<_>>())
+    };
+    vec![
+        ("float32", cache("float32", &[])),
+        ("float16", cache("float16", &[])),
+        ("q8_0", cache("q8_0", &[])),
+        ("window", cache("float16", &[("window", 24)])),
+        ("affine8", cache("affine8", &[("interval", 32)])),
+        ("affine4", cache("affine4", &[("interval", 64)])),
+        ("affine2 in a window", cache("affine2", &[("interval", 32), ("window", 40), ("sinks", 4)])),
+        ("accumulated", evicting("accumulated", "float32")),
+        ("latest", evicting("latest", "q8_0")),
+        ("accumulated, in few bits", evicting("accumulated", "affine8")),
+        ("pages", changed("attention", &[Setting::new("page", 8i64), Setting::new("top-pages", 3i64)])),
+    ]
+}
+
+#[test]
+fn steps_of_any_size_give_the_same_whatever_the_cache_keeps() {
+    let tokens: Vec<u32> = (0..120).map(|i| i * 29 % 251).collect();
+    for (sort, variant) in sorts() {
+        let model = Model::new(&variant, &Device::Cpu, 2).unwrap();
+        let on_tensors = Model::on_tensors(&variant, &Device::Cpu, 1).unwrap();
+        let logits = |model: &Model, size: usize| {
+            let mut cache = model.cache();
+            let step = |tokens: &[u32]| -> Vec<f32> {
+                let sequence = Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All };
+                model.forward(&mut [sequence]).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+            };
+            let logits: Vec<f32> = tokens.chunks(size).flat_map(step).collect();
+            let (kept, most) = (cache.bytes(), variant.cache_bytes(1, 120));
+            assert!(kept <= most, "{sort}: {kept} bytes, predicted {most}");
+            logits
+        };
+        let whole = logits(&model, 120);
+        for (size, other) in [(1, logits(&model, 1)), (7, logits(&model, 7)), (120, logits(&on_tensors, 120))] {
+            let furthest = whole.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            let largest = whole.iter().copied().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(furthest < 2e-3 * largest, "{sort}, steps of {size}: {furthest} of {largest}");
+        }
+    }
 }
 
 #[test]
 fn drafts_change_nothing_whatever_the_cache_keeps() {
     let prompts: Vec<Vec<u32>> =
         vec![(0..60).map(|i| i * i % 17).collect(), (0..9).collect(), [3, 1, 4, 1, 5].repeat(6)];
-    for (dtype, window) in [("float32", 0), ("float16", 0), ("q8_0", 0), ("float16", 24)] {
-        let mut variant = support::model();
-        let caches = Filter { op: Some("cache".into()), ..Filter::default() };
-        let caches: Vec<_> = variant.graph().filtered(&caches).iter().map(|n| n.id).collect();
-        for cache in caches {
-            variant.graph_mut().set_attribute(cache, Setting::new("dtype", dtype)).unwrap();
-            variant.graph_mut().set_attribute(cache, Setting::new("window", window as i64)).unwrap();
-        }
+    let catalog = Catalog::load(&[support::built_ins()], &support::options()).unwrap();
+    for (sort, variant) in sorts() {
         let (expected, one) = decode(&variant, &prompts, 60);
         assert_eq!(one, 1.0);
-        for tokens in [1, 4, 8] {
-            let (found, several) = decode(&drafting(&variant, tokens), &prompts, 60);
-            assert_eq!(found, expected, "{dtype}, window {window}, drafts of {tokens}");
-            assert!(several > 1.0, "a small model repeats itself: {several} tokens a step");
+        let looking_up = [1, 4, 8].map(|tokens| (format!("looking up {tokens}"), looking_up(&variant, tokens)));
+        for (how, variant) in
+            looking_up.into_iter().chain([("skipping a layer".to_owned(), skipping(&catalog, &variant, 1))])
+        {
+            let (found, several) = decode(&variant, &prompts, 60);
+            assert_eq!(found, expected, "{sort}, {how}");
+            let repeats = how != "skipping a layer";
+            assert!(several > 1.0 || !repeats, "a small model repeats itself: {several} tokens a step");
         }
     }
+}
+
+/// With a draft model, by the technique that adds it.
+fn skipping(catalog: &Catalog, variant: &Variant, skip: i64) -> Variant {
+    let settings = Settings::default().with("method", "layer-skip").with("draft-tokens", 4i64).with("skip", skip);
+    let text: Vec<u32> = (0..256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) % 251).collect();
+    let calibration = Arc::new(Calibration::new(text, variant.clone(), Device::Cpu, 2));
+    let technique = catalog.technique("speculative-decoding").unwrap();
+    let mut variant = variant.clone();
+    technique.apply(&mut variant, Some(&calibration), &Device::Cpu, &Settings::default(), &settings).unwrap();
+    variant
 }
 
 #[test]
@@ -73,8 +147,14 @@ fn the_default_model_takes_fewer_steps_for_text_that_repeats() {
     .map(|text| tokenizer.encode(text, false).unwrap())
     .collect();
     let (expected, _) = decode(&variant, &prompts, 64);
-    let (found, several) = decode(&drafting(&variant, 4), &prompts, 64);
+    let (found, several) = decode(&looking_up(&variant, 4), &prompts, 64);
     println!("{several:.2} tokens a step");
     assert_eq!(found, expected);
     assert!(several > 1.3, "{several} tokens a step");
+    let catalog = Catalog::load(&[support::built_ins()], &support::options()).unwrap();
+    let (expected, _) = decode(&variant, &prompts, 16);
+    let (found, several) = decode(&skipping(&catalog, &variant, 3), &prompts, 16);
+    println!("{several:.2} tokens a step when drafts skip 3 layers");
+    assert_eq!(found, expected);
+    assert!(several > 1.2, "{several} tokens a step");
 }

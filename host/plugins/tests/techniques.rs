@@ -13,6 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{built_ins, model, options};
 
+/// Sequences that leave something out when a cache keeps 128 tokens.
+fn scenario() -> Settings {
+    Settings::default().with("scenario.prompt_tokens", 256i64).with("scenario.output_tokens", 32i64)
+}
+
 /// A model, what was said of it, and its calibration text.
 struct Bench {
     catalog: Catalog,
@@ -29,7 +34,7 @@ impl Bench {
         let catalog = Catalog::load(&[built_ins()], &limits).unwrap();
         let (mut techniques, mut not_applicable) = (Vec::new(), Vec::new());
         for technique in catalog.techniques() {
-            match technique.parameters(&base, &Settings::default()) {
+            match technique.parameters(&base, &scenario()) {
                 Ok(parameters) => {
                     techniques.push(TechniqueSpace { description: technique.description().clone(), parameters });
                 }
@@ -48,7 +53,7 @@ impl Bench {
         let mut variant = self.base.clone();
         for Choice { technique, settings } in &configuration.0 {
             let plugin = self.catalog.technique(technique).unwrap();
-            match plugin.apply(&mut variant, Some(&self.calibration), &Device::Cpu, &Settings::default(), settings) {
+            match plugin.apply(&mut variant, Some(&self.calibration), &Device::Cpu, &scenario(), settings) {
                 Ok(()) => {}
                 Err(fault) if fault.code == Code::NotApplicable => return Err(fault.message),
                 Err(fault) => panic!("{configuration}: {fault} {:?}", fault.causes),
@@ -150,7 +155,14 @@ const EFFECTS: &[Effect] = &[
     Effect("width-pruning", 0.15, 0.96, 60),
     Effect("depth-pruning", 0.83, 0.93, 60),
     Effect("kv-cache", 0.001, 1.0, 10),
+    Effect("kv-cache:dtype=affine4", 0.004, 1.0, 10),
+    Effect("kv-cache:dtype=affine2", 0.16, 1.0, 10),
+    Effect("cache-eviction:policy=window,tokens=128", 0.2, 1.0, 10),
+    Effect("cache-eviction:policy=accumulated,tokens=128", 0.1, 1.0, 10),
+    Effect("cache-eviction:policy=latest,tokens=128", 0.1, 1.0, 10),
+    Effect("sparse-attention:tokens=128", 0.1, 1.0, 10),
     Effect("speculative-decoding", 0.0, 1.0, 10),
+    Effect("speculative-decoding:method=layer-skip", 0.0, 1.0, 10),
 ];
 
 #[test]

@@ -56,7 +56,7 @@ impl Source for Blocks {
         // SAFETY: the caller's promise; a scale stands for each block of codes.
         unsafe {
             let codes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(self.0.add(at).cast()));
-            let scale = i32::from((*self.1.add(at / crate::cache::Q8_BLOCK)).to_bits());
+            let scale = i32::from((*self.1.add(at / crate::cache::BLOCK)).to_bits());
             let scale = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale)));
             _mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale)
         }

@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 pub(super) enum Work {
     /// Rounds activations for the packed matrices that follow.
     Round,
+    /// Shows queries to the cache that their attention read.
+    Observe(usize),
     /// As in the program. A product with packed matrices is one of what was rounded last; a cache takes keys and values,
     /// from where attention reads them.
     Op(Op<Vec<f32>>),
@@ -67,7 +69,7 @@ enum Resource {
 impl Plan {
     /// Plans a program, whose tensors are on the CPU; also gives back its ropes.
     pub fn new(program: Program) -> Result<(Self, Vec<Rope>), EngineError> {
-        let Program { mut steps, slots, wanted, logits, ropes, .. } = program;
+        let Program { mut steps, slots, wanted, logits, ropes, caches, .. } = program;
         let shown: HashSet<usize> = wanted.iter().map(|(_, slot)| *slot).collect();
         fuse_gates(&mut steps, &slots, &shown);
         let mut plan = Self {
@@ -119,6 +121,10 @@ impl Plan {
                 plan.buffers[buffer].width = plan.buffers[buffer].width.max(wanted.width);
                 places[*slot] = Some(Place { buffer, width: wanted.width });
             }
+            let observed = match &op {
+                Op::Attention { cache, .. } if caches[*cache].eviction.is_some() => Some((*cache, read[0])),
+                _ => None,
+            };
             if constant.is_none() {
                 plan.push(Work::Op(op), read, stored.iter().filter_map(|slot| places[*slot]).collect());
                 let shows: Vec<(ValueId, Place)> = wanted
@@ -132,6 +138,9 @@ impl Plan {
                 if let Some(last) = plan.steps.last_mut() {
                     last.shows = shows;
                 }
+            }
+            if let Some((cache, queries)) = observed {
+                plan.push(Work::Observe(cache), vec![queries], vec![]);
             }
             for slot in release {
                 // A weight used as a value keeps its buffer for the next pass.
@@ -165,7 +174,7 @@ impl Plan {
                 }
                 Work::Op(Op::Route { routing, .. }) => writes.push(Resource::Routing(*routing)),
                 Work::Op(Op::Take(by) | Op::Give(by)) => reads.extend(routing(*by)),
-                Work::Op(Op::Cache(cache)) => writes.push(Resource::Cache(*cache)),
+                Work::Op(Op::Cache(cache)) | Work::Observe(cache) => writes.push(Resource::Cache(*cache)),
                 Work::Op(Op::Attention { cache, .. }) => reads.push(Resource::Cache(*cache)),
                 Work::Op(_) => {}
             }

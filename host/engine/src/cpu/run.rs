@@ -118,6 +118,8 @@ impl<'a> Pass<'a> {
         }
         let op = match &step.work {
             Work::Round => return self.round(step, member),
+            Work::Observe(cache) if member.index == 0 => return self.observe(step, *cache),
+            Work::Observe(_) => return,
             Work::Op(op) => op,
         };
         match op {
@@ -252,6 +254,15 @@ impl<'a> Pass<'a> {
                 &self.batch.positions[part.clone()],
                 &self.batch.branches[part.clone()],
             );
+        }
+    }
+
+    /// Shows queries to every sequence's cache; for one member.
+    fn observe(&self, step: &PlanStep, cache: usize) {
+        for (i, part) in self.batch.parts.iter().enumerate() {
+            // SAFETY: as in `append`; the plan has all be done with reading before.
+            let sequence = unsafe { &mut *self.sequences.0.add(i) };
+            sequence.cache.layers[cache].observe(self.read(&step.inputs[0], part.clone()));
         }
     }
 

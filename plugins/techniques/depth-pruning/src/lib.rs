@@ -1,12 +1,7 @@
 //! Drops the layers that change the residual stream least. Block influence = 1 - mean cosine between a layer's input and
 //! output (Men et al.: ShortGPT, arXiv 2403.03853, section 3), measured on calibration text.
 
-mod layers;
-
 use aehost_sdk::technique::*;
-
-/// Calibration tokens over which the cosine is averaged.
-const TOKENS: u32 = 1024;
 
 struct DepthPruning;
 
@@ -17,7 +12,7 @@ impl Technique for DepthPruning {
     }
 
     fn parameters(model: &Model, _: &Facts) -> Result<Vec<Parameter>, Error> {
-        let layers = layers::find(model)?.len() as i64;
+        let layers = layers(model)?.len() as i64;
         if layers < 3 {
             return Err(Error::not_applicable(format!("the model has {layers} layers; dropping one needs at least 3")));
         }
@@ -26,25 +21,15 @@ impl Technique for DepthPruning {
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let drop = settings.integer("drop")? as usize;
-        let layers = layers::find(&model.model())?;
-        if drop >= layers.len() {
-            let message = format!("cannot drop {drop} of {} layers", layers.len());
-            return Err(Error::not_applicable(message));
-        }
+        let layers = layers(&model.model())?;
         log::progress(0.0, "measuring the influence of each layer");
-        let cosine =
-            |layer: &layers::Layer| Wanted { against: Some(layer.output), ..Wanted::of("cosine", layer.input) };
-        let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
-        let statistics = calibration::collect(model, &wanted, TOKENS)?;
-        let cosines = statistics.values.iter().map(Tensor::scalar).collect::<Result<Vec<f64>, Error>>()?;
-
+        let dropped = least_influential(model, &layers, drop)?;
         // From the last layer to the first: the output of a dropped layer becomes its input, which an earlier drop replaces.
-        let dropped = layers::least_influential(&cosines, drop);
-        for index in dropped.iter().rev() {
-            model.replace_uses(layers[*index].output, layers[*index].input, &[])?;
+        for layer in dropped.iter().rev() {
+            model.replace_uses(layer.output, layer.input, &[])?;
         }
         model.check()?;
-        let numbers: Vec<String> = dropped.iter().map(|index| layers[*index].number.to_string()).collect();
+        let numbers: Vec<String> = dropped.iter().map(|layer| layer.number.to_string()).collect();
         aehost_sdk::info!("dropped layers {}", numbers.join(", "));
         model.state("layers", (layers.len() - drop) as i64)
     }

@@ -1,6 +1,9 @@
 //! Greedy decoding that checks several drafted tokens in one step and keeps those that the model itself would have chosen, so
-//! that the text is the same as without it (Leviathan et al., arXiv 2211.17192). Drafts are what followed the last tokens where
-//! they stood before, in prompt or answer (prompt lookup): it pays where answers repeat their prompts, and costs little elsewhere.
+//! that the text is the same as without it (Leviathan et al., arXiv:2211.17192). Drafts are what followed the last tokens where
+//! they stood before, in prompt or answer (prompt lookup: it pays where answers repeat their prompts, and costs little elsewhere),
+//! or what the model says without some of its layers.
+
+mod draft;
 
 use aehost_sdk::technique::*;
 
@@ -12,22 +15,34 @@ impl Technique for SpeculativeDecoding {
         Description::new(identity!("speculative-decoding", summary, "arXiv:2211.17192"), Stage::Inference).order(30)
     }
 
-    fn parameters(_: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
+    fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
         if facts.integer("scenario.output_tokens") == Ok(1) {
             return Err(Error::not_applicable("the scenario generates one token: there is nothing to draft"));
         }
-        let draft = choice("draft-tokens", "Tokens of a draft at most.", [2i64, 4, 6, 8]).ordered().default(4i64);
+        // A model whose layers cannot be told apart is not skipped through.
+        let layers = layers(model).map_or(0, |layers| layers.len() as i64);
+        let methods: &[&str] = if layers < 3 { &["prompt-lookup"] } else { &["prompt-lookup", "layer-skip"] };
+        let method = choice("method", "What followed earlier, or what fewer layers say.", methods.iter().copied());
+        let tokens = choice("draft-tokens", "Tokens of a draft at most.", [2i64, 4, 6, 8]).ordered().default(4i64);
         let ending = integer("lookup-tokens", "Last tokens that must have stood together before, at most.", 1..=4);
-        Ok(vec![draft.into(), ending.default(3i64).into()])
+        let mut parameters: Vec<Parameter> =
+            vec![method.into(), tokens.into(), ending.default(3i64).when("method", ["prompt-lookup"]).into()];
+        if layers >= 3 {
+            let skip = integer("skip", "Layers that drafts go without.", 1..=layers * 2 / 3);
+            parameters.push(skip.default(layers / 3).when("method", ["layer-skip"]).into());
+        }
+        Ok(parameters)
     }
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
-        let policy = [
-            setting("speculation", "prompt-lookup"),
-            setting("draft-tokens", settings.integer("draft-tokens")?),
-            setting("lookup-tokens", settings.integer("lookup-tokens")?),
-        ];
-        runtime_policy::set(model, &policy)
+        let tokens = setting("draft-tokens", settings.integer("draft-tokens")?);
+        if settings.text("method")? == "layer-skip" {
+            let layers = layers(&model.model())?;
+            draft::add(model, &least_influential(model, &layers, settings.integer("skip")? as usize)?)?;
+            return runtime_policy::set(model, &[setting("speculation", "draft-model"), tokens]);
+        }
+        let ending = setting("lookup-tokens", settings.integer("lookup-tokens")?);
+        runtime_policy::set(model, &[setting("speculation", "prompt-lookup"), tokens, ending])
     }
 }
 

@@ -1,6 +1,6 @@
-//! Edits of weights whose shapes change with them.
+//! Edits of weights whose shapes change with them, and of attributes.
 
-use super::{Editor, Error, Fact, Node, Slot, Tensor, Value, weights};
+use super::{Editor, Error, Fact, Node, Setting, Slot, Tensor, Value, weights};
 
 impl Editor {
     /// Gives slots of a node other numbers, of any shape, for this node alone: a weight that other nodes use too is left to
@@ -52,12 +52,29 @@ impl Editor {
         Ok(())
     }
 
+    /// Sets attributes of a node, and says whether that changed any; a number of 0 may be left out.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn set_attributes(&self, node: &Node, attributes: &[Setting]) -> Result<bool, Error> {
+        let new = attributes.iter().filter(|attribute| !holds(node, attribute));
+        new.map(|attribute| self.set_attribute(node.id, attribute)).try_fold(false, |_, set| set.map(|()| true))
+    }
+
     /// States a fact about the model.
     ///
     /// # Errors
     /// Those of the host.
     pub fn state(&self, name: &str, value: impl Into<Value>) -> Result<(), Error> {
         self.set_fact(&Fact { name: name.into(), value: value.into() })
+    }
+}
+
+/// Whether a node behaves as if it had this attribute.
+fn holds(node: &Node, attribute: &Setting) -> bool {
+    match node.attribute(&attribute.name) {
+        Some(value) => *value == attribute.value,
+        None => attribute.value == Value::Integer(0),
     }
 }
 
@@ -70,4 +87,28 @@ pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result
     let before = model.model();
     let form = weights::describe(&before, weight)?.representation;
     weights::put(model, weight, &edit(&weights::get(&before, weight, None)?)?, form.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setting;
+    use crate::technique::Spec;
+
+    #[test]
+    fn a_number_that_is_missing_is_0() {
+        let spec = Spec {
+            function: "decode".into(),
+            name: "layers.0.attention.cache".into(),
+            role: "cache".into(),
+            layer: Some(0),
+            op: "cache".into(),
+            attributes: vec![setting("dtype", "float16")],
+            inputs: vec![],
+            weights: vec![],
+        };
+        let node = Node { id: 0, spec, outputs: vec![] };
+        assert!(holds(&node, &setting("window", 0i64)) && holds(&node, &setting("dtype", "float16")));
+        assert!(!holds(&node, &setting("window", 64i64)) && !holds(&node, &setting("dtype", "q8_0")));
+    }
 }

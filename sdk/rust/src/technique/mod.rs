@@ -8,12 +8,14 @@ mod feedback;
 mod fold;
 mod grid;
 mod insert;
+mod layers;
 mod matrices;
 mod network;
 mod numbers;
 pub mod quantiser;
 mod rope;
 mod search;
+mod sequences;
 pub mod testing;
 mod wiring;
 
@@ -25,10 +27,12 @@ pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
 pub use fold::{Fold, Maker};
 pub use grid::{Affine, Codes, Grid, as_half, encode_groups};
 pub use insert::Insert;
+pub use layers::{Layer, layers, least_influential};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
 pub use numbers::read;
 pub use rope::{Pair, rope_pairs, turned_together};
+pub use sequences::{budgets, longest_sequence};
 pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{

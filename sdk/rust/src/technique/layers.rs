@@ -1,18 +1,27 @@
 //! Layers as the graph shows them: nodes of one layer number, with the one value that enters and the one that leaves.
 
-use aehost_sdk::technique::{Error, Filter, Model, Node, ValueId};
+use super::{Editor, Error, Filter, Model, Node, Tensor, ValueId, Wanted, calibration};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Calibration tokens over which a cosine is averaged.
+const TOKENS: u32 = 1024;
+
 /// A layer between two states of the residual stream.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// Its number.
     pub number: u32,
+    /// The one value that enters.
     pub input: ValueId,
+    /// The one value that leaves.
     pub output: ValueId,
 }
 
-/// The layers of the function `decode`, in order. Errors: not-applicable when a layer has more than one way in or out.
-pub fn find(model: &Model) -> Result<Vec<Layer>, Error> {
+/// The layers of the function `decode`, in order.
+///
+/// # Errors
+/// not-applicable where a layer has more than one way in or out.
+pub fn layers(model: &Model) -> Result<Vec<Layer>, Error> {
     let nodes = model.nodes(&Filter { function: Some("decode".into()), ..Filter::all() });
     let outputs: Vec<ValueId> = model.outputs("decode")?.iter().map(|port| port.value).collect();
     from_nodes(&nodes, &outputs)
@@ -60,8 +69,25 @@ fn from_nodes(nodes: &[Node], outputs: &[ValueId]) -> Result<Vec<Layer>, Error> 
         .collect()
 }
 
-/// Indices of the `count` layers with the highest cosine, which is the least influence, ascending; the earlier of equals.
-pub fn least_influential(cosines: &[f64], count: usize) -> Vec<usize> {
+/// The `count` layers with the least influence on calibration text, in order. Block influence = 1 - mean cosine between a layer's
+/// input and output (Men et al.: ShortGPT, arXiv:2403.03853, section 3).
+///
+/// # Errors
+/// not-applicable where there are no more layers than that; those of the host.
+pub fn least_influential(model: &Editor, layers: &[Layer], count: usize) -> Result<Vec<Layer>, Error> {
+    if count >= layers.len() {
+        let message = format!("cannot do without {count} of {} layers", layers.len());
+        return Err(Error::not_applicable(message));
+    }
+    let cosine = |layer: &Layer| Wanted { against: Some(layer.output), ..Wanted::of("cosine", layer.input) };
+    let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
+    let statistics = calibration::collect(model, &wanted, TOKENS)?;
+    let cosines = statistics.values.iter().map(Tensor::scalar).collect::<Result<Vec<f64>, Error>>()?;
+    Ok(highest(&cosines, count).into_iter().map(|index| layers[index].clone()).collect())
+}
+
+/// Indices of the `count` highest cosines, ascending; the earlier of equals.
+fn highest(cosines: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cosines.len()).collect();
     order.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]));
     order.truncate(count);
@@ -72,7 +98,7 @@ pub fn least_influential(cosines: &[f64], count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::technique::Spec;
+    use crate::technique::Spec;
 
     fn node(id: u32, layer: Option<u32>, op: &str, inputs: &[ValueId]) -> Node {
         let spec = Spec {
@@ -120,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_layers_with_the_highest_cosine_go_first() {
-        assert_eq!(least_influential(&[0.4, 0.99, 0.7, 0.99, 0.95], 3), [1, 3, 4]);
-        assert_eq!(least_influential(&[0.5, 0.5, 0.5], 1), [0]);
+        assert_eq!(highest(&[0.4, 0.99, 0.7, 0.99, 0.95], 3), [1, 3, 4]);
+        assert_eq!(highest(&[0.5, 0.5, 0.5], 1), [0]);
     }
 }

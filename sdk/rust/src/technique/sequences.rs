@@ -1,0 +1,45 @@
+//! How long sequences get, and how much of them a cache or an attention may be limited to.
+
+use super::{Error, Facts, Model};
+
+/// Tokens of the longest sequence that the scenario makes; without one, what the model was made for.
+///
+/// # Errors
+/// not-applicable where the model does not say its context.
+pub fn longest_sequence(model: &Model, facts: &Facts) -> Result<i64, Error> {
+    Ok(longest(model.integer("context")?, facts))
+}
+
+fn longest(context: i64, facts: &Facts) -> i64 {
+    let scenario = facts.integer("scenario.prompt_tokens").ok().zip(facts.integer("scenario.output_tokens").ok());
+    scenario.map_or(context, |(prompt, output)| (prompt + output).min(context))
+}
+
+/// Up to four numbers of tokens, the largest first, that leave something of `tokens` out: powers of two from 64 on.
+pub fn budgets(tokens: i64) -> Vec<i64> {
+    let powers = (6..31).map(|power| 1i64 << power).take_while(|size| *size < tokens);
+    let mut sizes: Vec<i64> = powers.collect();
+    sizes.reverse();
+    sizes.truncate(4);
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_smaller_than_the_longest_sequence() {
+        assert_eq!(budgets(288), [256, 128, 64]);
+        assert_eq!(budgets(8192), [4096, 2048, 1024, 512]);
+        assert!(budgets(64).is_empty());
+    }
+
+    #[test]
+    fn the_scenario_bounds_the_sequence_and_the_model_bounds_the_scenario() {
+        let scenario = Facts::default().with("scenario.prompt_tokens", 256i64).with("scenario.output_tokens", 32i64);
+        assert_eq!(longest(8192, &scenario), 288);
+        assert_eq!(longest(128, &scenario), 128);
+        assert_eq!(longest(8192, &Facts::default()), 8192);
+    }
+}
