@@ -1,6 +1,7 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod attention;
+mod basis;
 mod between;
 mod calibrated;
 mod edit;
@@ -14,11 +15,13 @@ mod numbers;
 pub mod quantiser;
 mod rope;
 mod search;
+mod stream;
 pub mod testing;
 mod wiring;
 
 pub use attention::{AttentionBlock, Projection, attention_blocks};
-pub use between::{insert_after, insert_before};
+pub use basis::times;
+pub use between::{insert_after, insert_before, insert_between};
 pub use calibrated::collect_each;
 pub use edit::change;
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
@@ -29,6 +32,7 @@ pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
 pub use numbers::read;
 pub use rope::{Pair, rope_pairs, turned_together};
+pub use stream::{Edge, Norm, Segment, Stream};
 pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{
