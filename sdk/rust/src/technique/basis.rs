@@ -85,14 +85,17 @@ pub fn times(rows: &Tensor, matrix: &Tensor) -> Result<Tensor, Error> {
 mod tests {
     use super::*;
 
+    /// By `tests/fixtures/techniques/slicing.py`.
     #[test]
-    fn a_narrowed_norm_gives_what_the_norm_of_the_whole_stream_does() {
-        let x = [0.3, -1.2, 0.05, 2.0, -0.7];
-        let sum: f64 = x.iter().map(|x| x * x).sum();
+    fn a_narrowed_norm_gives_what_pytorchs_norm_of_the_whole_stream_does() {
+        let x = [0.699735493660075, -2.5406699506320414, 3.2169639372557883, 2.534700956988887, 1.7956117399953062];
+        let expected =
+            [0.38072971120534427, -1.3823916970576624, 1.75036676270762, 1.3791439366588631, 0.9770016604837917];
         let (gain, epsilon) = narrowed(8, 5, 0.01);
-        for x in x {
-            let (whole, narrow) = (x / (sum / 8.0 + 0.01).sqrt(), gain * x / (sum / 5.0 + epsilon).sqrt());
-            assert!((whole - narrow).abs() < 1e-12, "{narrow} is not {whole}");
+        let square = x.iter().map(|x: &f64| x * x).sum::<f64>() / 5.0;
+        for (x, expected) in x.iter().zip(expected) {
+            let found = gain * x / (square + epsilon).sqrt();
+            assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
         }
         assert_eq!(narrowed(8, 8, 0.01), (1.0, 0.01));
     }
