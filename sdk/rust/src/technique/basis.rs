@@ -72,12 +72,16 @@ fn narrowed(width: u32, kept: u32, epsilon: f64) -> (f64, f64) {
     (ratio.sqrt(), epsilon * ratio)
 }
 
-/// Rows, those of a stack one under another, times a matrix.
+/// Rows, those of a stack one under another, times a matrix `[in, out]`; rows of several times `in` columns are heads, each
+/// of which is multiplied.
+///
+/// # Errors
+/// Those of the host: invalid-input where columns are no multiple of `in`.
 pub fn times(rows: &Tensor, matrix: &Tensor) -> Result<Tensor, Error> {
     let mut shape = rows.shape();
-    let (columns, others) = (matrix.shape()[0], shape.len().saturating_sub(1));
+    let (columns, out) = (matrix.shape()[0], matrix.shape()[1]);
     let product = rows.reshape(&[shape.iter().product::<u32>() / columns, columns])?.matmul(matrix)?;
-    shape[others] = matrix.shape()[1];
+    shape.iter_mut().last().into_iter().for_each(|last| *last = *last / columns * out);
     product.reshape(&shape)
 }
 
