@@ -51,6 +51,7 @@ fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
         ("technique-mixture-of-experts", "log common tensor graph weights calibration"),
         ("technique-rotation", "log common tensor graph weights"),
         ("technique-round-to-nearest", "log common tensor graph weights calibration"),
+        ("technique-slicing", "log common tensor graph weights calibration"),
         ("technique-smoothquant", "log common tensor graph weights calibration"),
         ("technique-sparsegpt", "log common tensor graph weights calibration"),
         ("technique-sparse-attention", "log common graph"),

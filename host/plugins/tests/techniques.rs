@@ -153,6 +153,7 @@ const EFFECTS: &[Effect] = &[
     Effect("grouped-query", 2.0, 0.97, 60),
     Effect("low-rank", 1.36, 0.87, 60),
     Effect("width-pruning", 0.15, 0.96, 60),
+    Effect("slicing:directions=512", 0.4, 1.06, 60),
     Effect("depth-pruning", 0.83, 0.93, 60),
     Effect("kv-cache", 0.001, 1.0, 10),
     Effect("kv-cache:dtype=affine4", 0.004, 1.0, 10),

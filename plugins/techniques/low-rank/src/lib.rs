@@ -116,7 +116,7 @@ fn directions(model: &Editor, matrix: &Matrix, grams: &BTreeMap<ValueId, Tensor>
     let gram = at.and_then(|value| grams.get(&value));
     let numbers = read(model, &matrix.weight)?;
     if let Some(gram) = gram.filter(|_| at != matrix.input) {
-        let (energy, vectors) = descending(gram)?;
+        let (energy, vectors) = gram.principal()?;
         return Ok((vectors, energy));
     }
     let singular = || format!("the inputs of weight `{}` are all 0 on calibration text", matrix.weight);
@@ -124,21 +124,13 @@ fn directions(model: &Editor, matrix: &Matrix, grams: &BTreeMap<ValueId, Tensor>
     let weighted = root.map_or_else(|| numbers.affine(1.0, 0.0), |root| numbers.matmul(&root))?;
     // The smaller side decides what the decomposition costs; the larger side's vectors follow from it.
     if matrix.rows() <= matrix.columns() {
-        let (energy, vectors) = descending(&weighted.matmul(&weighted.transpose(&[])?)?)?;
+        let (energy, vectors) = weighted.matmul(&weighted.transpose(&[])?)?.principal()?;
         return Ok((vectors, energy));
     }
-    let (energy, vectors) = descending(&weighted.transpose(&[])?.matmul(&weighted)?)?;
+    let (energy, vectors) = weighted.transpose(&[])?.matmul(&weighted)?.principal()?;
     let left = weighted.matmul(&vectors)?;
     let lengths = left.reduce("norm", &[0], true)?.clamp(1e-20, f64::from(f32::MAX))?;
     Ok((left.binary("div", &lengths)?, energy))
-}
-
-/// Eigenvalues of a symmetric matrix, descending, and its eigenvectors in columns.
-fn descending(matrix: &Tensor) -> Result<(Vec<f32>, Tensor), Error> {
-    let (values, vectors) = matrix.eigh()?;
-    let values: Vec<f32> = values.to_f32()?.into_iter().rev().map(|v| v.max(0.0)).collect();
-    let reversed: Vec<u32> = (0..values.len() as u32).rev().collect();
-    Ok((values, vectors.take(1, &reversed)?))
 }
 
 /// Two linears for one, wherever the matrix is used; both have its role.

@@ -4,11 +4,9 @@
 //! reads it by Q'. Values of each head may be rotated too, against the output's columns.
 
 mod orthogonal;
-mod stream;
 
 use aehost_sdk::technique::*;
 use orthogonal::orthogonal;
-use stream::{Norm, Stream};
 
 struct Rotation;
 
@@ -36,7 +34,8 @@ impl Technique for Rotation {
         let wiring = Wiring::of(&model.model())?;
         let stream = Stream::find(&wiring)?;
         log::progress(0.0, "rotating the residual stream");
-        rotate_stream(model, &stream, &orthogonal(stream.width, seed)?)?;
+        let q = orthogonal(stream.width, seed)?;
+        stream.segments.iter().try_for_each(|segment| segment.turn(model, &q, "rotation"))?;
         if settings.get("values").is_some() && settings.flag("values")? {
             for heads in heads(&wiring) {
                 heads.rotate(model, &orthogonal(heads.size as usize, seed)?)?;
@@ -44,50 +43,6 @@ impl Technique for Rotation {
         }
         model.check()
     }
-}
-
-fn rotate_stream(model: &Editor, stream: &Stream, q: &Tensor) -> Result<(), Error> {
-    let back = q.transpose(&[])?;
-    for weight in stream.embeddings.iter().chain(&stream.readers) {
-        change(model, weight, |w| times(w, &back))?;
-    }
-    for (weight, bias) in &stream.writers {
-        change(model, weight, |w| q.matmul(w))?;
-        if let Some(bias) = bias {
-            change(model, bias, |b| times(b, &back))?;
-        }
-    }
-    for (norm, readers) in &stream.reading_norms {
-        let factors = take_weight(model, norm)?;
-        for weight in readers {
-            change(model, weight, |w| times(&w.binary("mul", &factors)?, &back))?;
-        }
-    }
-    for norm in &stream.writing_norms {
-        let factors = take_weight(model, norm)?;
-        insert_after(model, norm.node, "rotation", &q.binary("mul", &factors)?)?;
-    }
-    for node in &stream.rotated_after {
-        insert_after(model, *node, "rotation", q)?;
-    }
-    for node in &stream.restored_before {
-        insert_before(model, *node, "rotation", &back)?;
-    }
-    Ok(())
-}
-
-/// Rows, those of a stack one under another, times a square matrix.
-fn times(rows: &Tensor, square: &Tensor) -> Result<Tensor, Error> {
-    let shape = rows.shape();
-    let columns = square.shape()[0];
-    rows.reshape(&[shape.iter().product::<u32>() / columns, columns])?.matmul(square)?.reshape(&shape)
-}
-
-/// What a norm multiplies by, which from now on is 1.
-fn take_weight(model: &Editor, norm: &Norm) -> Result<Tensor, Error> {
-    let factors = weights::get(&model.model(), &norm.weight, None)?.affine(1.0, norm.offset)?;
-    change(model, &norm.weight, |w| w.affine(0.0, 1.0 - norm.offset))?;
-    Ok(factors)
 }
 
 /// Values of attention heads that a rotation of their own can pass through: linear maps make them, and read the attention.

@@ -19,7 +19,10 @@ impl Editor {
     }
 
     /// The name of a weight that only this node's slot uses: its own or, where other nodes use that too, a copy of it.
-    fn own_weight(&self, node: &Node, slot: &str) -> Result<String, Error> {
+    ///
+    /// # Errors
+    /// invalid-input where the slot is empty; those of the host.
+    pub fn own_weight(&self, node: &Node, slot: &str) -> Result<String, Error> {
         let name = node
             .weight(slot)
             .ok_or_else(|| Error::invalid(format!("node `{}` has no weight in slot `{slot}`", node.spec.name)))?;

@@ -1,6 +1,7 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod attention;
+mod basis;
 mod between;
 mod calibrated;
 mod edit;
@@ -16,11 +17,13 @@ pub mod quantiser;
 mod rope;
 mod search;
 mod sequences;
+mod stream;
 pub mod testing;
 mod wiring;
 
 pub use attention::{AttentionBlock, Projection, attention_blocks};
-pub use between::{insert_after, insert_before};
+pub use basis::times;
+pub use between::{insert_after, insert_before, insert_between};
 pub use calibrated::collect_each;
 pub use edit::change;
 pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
@@ -33,6 +36,7 @@ pub use network::{Gated, Network, networks};
 pub use numbers::read;
 pub use rope::{Pair, rope_pairs, turned_together};
 pub use sequences::{budgets, longest_sequence};
+pub use stream::{Edge, Norm, Segment, Stream};
 pub use wiring::Wiring;
 
 pub use crate::bindings::imports::aehost::plugin::{

@@ -43,6 +43,17 @@ impl Tensor {
         rest.iter().fold(self.cholesky(first), |found, damping| found.or_else(|_| self.cholesky(*damping)))
     }
 
+    /// Eigenvalues of a symmetric positive semidefinite matrix, descending, and its eigenvectors in columns.
+    ///
+    /// # Errors
+    /// Those of the host, where a number is not finite.
+    pub fn principal(&self) -> Result<(Vec<f32>, Self), Error> {
+        let (values, vectors) = self.eigh()?;
+        let values: Vec<f32> = values.to_f32()?.into_iter().rev().map(|v| v.max(0.0)).collect();
+        let reversed: Vec<u32> = (0..values.len() as u32).rev().collect();
+        Ok((values, vectors.take(1, &reversed)?))
+    }
+
     /// The elements at some indices of an axis of a matrix, in their order.
     ///
     /// # Errors
