@@ -27,7 +27,7 @@ pub use grid::{Affine, Codes, Grid, as_half, encode_groups};
 pub use insert::Insert;
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
-pub use numbers::read;
+pub use numbers::{each_stretch, read};
 pub use rope::{Pair, rope_pairs, turned_together};
 pub use wiring::Wiring;
 
