@@ -183,4 +183,20 @@ mod tests {
         assert_eq!(solve(&items, all(0)), Some(vec![0; 800]));
         assert_eq!(solve(&items, all(0) - 1), None);
     }
+
+    #[test]
+    fn sizes_that_have_no_common_unit_are_solved() {
+        let mut next = sequence(11);
+        let items: Vec<Vec<Candidate>> = (0..300)
+            .map(|_| {
+                let (size, cost) = ((next() * 1e6) as u64 + 1000, next().powi(3));
+                let forms = [5u64, 6, 7, 8, 9, 10, 17, 18];
+                forms.map(|bits| Candidate { size: size * bits, cost: cost * 0.5f64.powf(bits as f64 + next()) }).into()
+            })
+            .collect();
+        let budget = items.iter().map(|item| item[2].size).sum();
+        let found = solve(&items, budget).unwrap();
+        let size: u64 = items.iter().zip(&found).map(|(item, c)| item[*c].size).sum();
+        assert!(size <= budget && budget - size < 10_000, "{} are left", budget - size);
+    }
 }
