@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 const TOKENS: u32 = 2048;
 /// Calibration tokens behind a divergence; there are many of them to measure.
 const MEASURED: u32 = 128;
+/// Calibration tokens on which what was found is compared.
+const COMPARED: u32 = 512;
 /// Bits of codes.
 const BITS: [u32; 4] = [2, 3, 4, 8];
 /// Bits in which divergences are measured: so few that they stand out, and still so many that they add up.
@@ -78,9 +80,25 @@ impl Technique for MixedPrecision {
             return Err(Error::new("diverged", message));
         }
         let divergences = sensitivity::shares(&places, &errors, &measured);
-        choose(&targets, &forms, &errors, &divergences, settings.real("budget")?)?.iter().zip(&targets).try_for_each(
-            |(form, (matrix, _))| weights::encode(model, &matrix.weight, &form.representation(), importance(matrix)),
-        )?;
+        let budget = settings.real("budget")?;
+        let plans = plans(&targets, &forms, &errors, &divergences, budget);
+        // What is measured is rounded alone; together, few bits may do more harm than the sum says.
+        let mut best: Option<(f64, Editor)> = None;
+        for plan in &plans {
+            let trial = model.fork();
+            for (form, (matrix, _)) in plan.iter().zip(&targets) {
+                weights::encode(&trial, &matrix.weight, &form.representation(), importance(matrix))?;
+            }
+            let divergence = calibration::divergence(&trial, COMPARED)?;
+            aehost_sdk::info!("{divergence:.4} nats on calibration text");
+            if best.as_ref().is_none_or(|(least, _)| divergence < *least) {
+                best = Some((divergence, trial));
+            }
+        }
+        match best {
+            Some((_, trial)) => model.adopt(trial)?,
+            None => return Err(too_small(&targets, &forms, budget)),
+        }
         quantiser::round_outer(model, settings)
     }
 }
@@ -97,34 +115,44 @@ fn at(forms: &[Form], form: &Affine) -> f64 {
     forms.iter().find(|known| known.form == *form).map_or(0.0, |known| known.error)
 }
 
-/// The form of each matrix. Errors: not-applicable where the budget is too small.
-fn choose(
+/// Numbers of all matrices.
+fn numbers(targets: &[(Matrix, Affine)]) -> f64 {
+    targets.iter().map(|(m, _)| f64::from(m.rows()) * f64::from(m.columns())).sum()
+}
+
+/// Forms of all matrices that fit the budget, each the best of its kind: of all bits, without those that do more harm than
+/// was measured, and of one number of bits for all. The same ones twice are there once.
+fn plans(
     targets: &[(Matrix, Affine)],
     forms: &[Vec<Form>],
     errors: &[f64],
     divergences: &[f64],
     budget: f64,
-) -> Result<Vec<Affine>, Error> {
-    let items: Vec<Vec<Candidate>> = forms
-        .iter()
-        .zip(errors.iter().zip(divergences))
-        .map(|(forms, (error, divergence))| {
-            let cost = |form: &Form| if *error > 0.0 { divergence * form.error / error } else { 0.0 };
-            forms.iter().map(|form| Candidate { size: form.bytes, cost: cost(form) }).collect()
-        })
-        .collect();
-    let numbers: f64 = targets.iter().map(|(m, _)| f64::from(m.rows()) * f64::from(m.columns())).sum();
-    let choice = knapsack::solve(&items, (budget * numbers / 8.0) as u64).ok_or_else(|| {
-        let least: u64 = items.iter().filter_map(|item| item.iter().map(|c| c.size).min()).sum();
-        let bits = least as f64 * 8.0 / numbers;
-        Error::not_applicable(format!(
-            "budget is {budget} bits a weight, but 2 bits and scales take {bits:.3}: raise it"
-        ))
-    })?;
-    let chosen = |of: fn(&Candidate) -> f64| items.iter().zip(&choice).map(|(item, c)| of(&item[*c])).sum::<f64>();
-    let bits = chosen(|c| c.size as f64) * 8.0 / numbers;
-    aehost_sdk::info!("{bits:.3} bits a weight, for {:.4} nats expected of the sum", chosen(|c| c.cost));
-    Ok(forms.iter().zip(choice).map(|(forms, c)| forms[c].form).collect())
+) -> Vec<Vec<Affine>> {
+    let bytes = (budget * numbers(targets) / 8.0) as u64;
+    let best = |allowed: &dyn Fn(&Affine, &Affine) -> bool| -> Option<Vec<Affine>> {
+        let of = |i: usize| forms[i].iter().filter(move |known| allowed(&known.form, &targets[i].1));
+        // Where nothing is lost, nothing diverges.
+        let rate = |i: usize| if errors[i] > 0.0 { divergences[i] / errors[i] } else { 0.0 };
+        let item = |i: usize| of(i).map(|form| Candidate { size: form.bytes, cost: rate(i) * form.error }).collect();
+        let choice = knapsack::solve(&(0..forms.len()).map(item).collect::<Vec<_>>(), bytes)?;
+        choice.iter().enumerate().map(|(i, c)| of(i).nth(*c).map(|known| known.form)).collect()
+    };
+    let uniform = |bits: u32| best(&move |form, own| form.bits == bits && form.group == own.group);
+    let mixed = [best(&|_, _| true), best(&|form, _| form.bits >= PROBE)];
+    let mut plans: Vec<Vec<Affine>> =
+        mixed.into_iter().chain([BITS.into_iter().rev().find_map(uniform)]).flatten().collect();
+    plans.dedup();
+    plans
+}
+
+fn too_small(targets: &[(Matrix, Affine)], forms: &[Vec<Form>], budget: f64) -> Error {
+    let least: u64 = forms.iter().filter_map(|forms| forms.iter().map(|form| form.bytes).min()).sum();
+    let bits = least as f64 * 8.0 / numbers(targets);
+    Error::not_applicable(format!(
+        "budget is {budget} bits a weight, but {} and scales take {bits:.3}: raise it",
+        BITS[0]
+    ))
 }
 
 aehost_sdk::technique!(MixedPrecision);
