@@ -1,11 +1,8 @@
 //! Codes of equal distance in groups of columns: the arithmetic of the contract's `affine` representation, and storing
 //! what was encoded so. What a quantiser decides for itself is which code, scale and minimum it takes.
 
-use super::{Editor, Error, Matrix, Part, Tensor, weights};
+use super::{Editor, Error, Matrix, Part, Tensor, each_stretch, weights};
 use half::f16;
-
-/// Numbers of a matrix that are in a plugin's memory at a time.
-const STRETCH: usize = 1 << 20;
 
 /// The form of an affine representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +127,7 @@ impl Codes {
     }
 }
 
-/// Encodes a matrix, each group of columns on the grid that `fit` finds for its first column and its numbers. Only a stretch of its rows is in the plugin's
-/// memory at a time, so that it may be larger than that.
+/// Encodes a matrix, each group of columns on the grid that `fit` finds for its first column and its numbers.
 ///
 /// # Errors
 /// Those of the host; diverged, where a number of the weight or a scale is not finite.
@@ -141,24 +137,16 @@ pub fn encode_groups(
     form: Affine,
     fit: impl Fn(usize, &[f32]) -> Grid,
 ) -> Result<(), Error> {
-    let tensor = super::read(model, &matrix.weight)?;
-    let (rows, columns) = (matrix.rows() as usize, matrix.columns() as usize);
-    let stretch = (STRETCH / columns.max(1)).max(1);
+    let columns = matrix.columns() as usize;
     let mut stretches = Vec::new();
-    for first in (0..rows).step_by(stretch) {
-        let count = stretch.min(rows - first);
-        let mut numbers = tensor.slice(0, first as u32, count as u32)?.to_f32()?;
-        if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
-            let (weight, row) = (&matrix.weight, first + at / columns);
-            let message = format!("weight `{weight}` has {} in row {row}: an earlier technique broke it", numbers[at]);
-            return Err(Error::new("diverged", message));
-        }
-        let mut codes = Codes::new(count, columns, form);
+    each_stretch(model, matrix, |numbers| {
+        let mut codes = Codes::new(numbers.len() / columns, columns, form);
         for (row, numbers) in numbers.chunks_exact_mut(columns).enumerate() {
             codes.encode(row, numbers, &fit);
         }
         stretches.push(codes.parts(&matrix.weight)?);
-    }
+        Ok(())
+    })?;
     let joined = |part: usize| Tensor::concat(0, &stretches.iter().map(|parts| &parts[part]).collect::<Vec<_>>());
     store(model, matrix, &form, &[joined(0)?, joined(1)?, joined(2)?])
 }

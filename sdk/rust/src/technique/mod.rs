@@ -33,7 +33,7 @@ pub use insert::Insert;
 pub use layers::{Layer, layers, least_influential};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
-pub use numbers::read;
+pub use numbers::{each_stretch, read};
 pub use rope::{Pair, rope_pairs, turned_together};
 pub use sequences::{budgets, longest_sequence};
 pub use stream::{Edge, Norm, Segment, Stream};

@@ -1,9 +1,11 @@
 //! Numbers of the host's tensors in the plugin's own memory, for loops that no operation of the host does.
 
-use super::{Editor, Error, Span, Tensor, weights};
+use super::{Editor, Error, Matrix, Span, Tensor, weights};
 
 /// Elements that one call carries.
 const PORTION: usize = 8 << 20;
+/// Numbers of a matrix that are in a plugin's memory at a time.
+const STRETCH: usize = 1 << 20;
 /// Shares of the mean diagonal that a matrix may need on its diagonal to be positive definite, the least that does first.
 const DAMPING: [f64; 3] = [1e-6, 1e-4, 1e-2];
 
@@ -95,4 +97,29 @@ pub fn read(model: &Editor, weight: &str) -> Result<Tensor, Error> {
         [.., columns] => tensor.reshape(&[shape.iter().rev().skip(1).product(), *columns]),
         [] => Err(Error::invalid(format!("weight `{weight}` has no dimensions"))),
     }
+}
+
+/// Shows the rows of a matrix, whole ones and in order, but only a stretch of them at a time: a matrix may be larger than a
+/// plugin's memory.
+///
+/// # Errors
+/// Those of the host and of `see`; diverged, where a number is not finite.
+pub fn each_stretch(
+    model: &Editor,
+    matrix: &Matrix,
+    mut see: impl FnMut(&mut [f32]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let tensor = read(model, &matrix.weight)?;
+    let (rows, columns) = (matrix.rows() as usize, matrix.columns() as usize);
+    let stretch = (STRETCH / columns.max(1)).max(1);
+    for first in (0..rows).step_by(stretch) {
+        let mut numbers = tensor.slice(0, first as u32, stretch.min(rows - first) as u32)?.to_f32()?;
+        if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+            let (weight, row) = (&matrix.weight, first + at / columns);
+            let message = format!("weight `{weight}` has {} in row {row}: an earlier technique broke it", numbers[at]);
+            return Err(Error::new("diverged", message));
+        }
+        see(&mut numbers)?;
+    }
+    Ok(())
 }
