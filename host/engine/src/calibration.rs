@@ -13,7 +13,7 @@ use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
 use cuts::{Content, Contents};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Calibration text is run in sequences of this many tokens.
 const SEQUENCE: usize = 512;
@@ -23,6 +23,9 @@ const KEPT: usize = 4;
 
 /// Bytes of statistics that are kept for those who ask for the same; the oldest make room.
 const REMEMBERED: usize = 256 << 20;
+
+/// Bytes of the base model's logits that are kept.
+const EXPECTED: usize = 64 << 20;
 
 /// One statistic of one value; see the contract's `calibration.wanted`.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +61,8 @@ pub struct Calibration {
     kept: Mutex<Vec<(Content, Tensor)>>,
     /// The base model, once a divergence from it was asked for.
     reference: OnceLock<Model>,
+    /// Its logits on the first tokens.
+    expected: Mutex<Option<Arc<Vec<f32>>>>,
 }
 
 /// The values of one sequence that were asked for.
@@ -81,6 +86,7 @@ impl Calibration {
             memo: Mutex::default(),
             kept: Mutex::default(),
             reference: OnceLock::new(),
+            expected: Mutex::default(),
         }
     }
 
@@ -196,27 +202,39 @@ impl Calibration {
             }
         };
         let model = Model::new(variant, &self.device, self.threads)?;
+        let vocabulary = model.vocabulary();
         let mut sum = 0f64;
         for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
-            let run = |model: &Model| {
-                let mut cache = model.cache();
-                logits_rows(&model.forward(&mut [Sequence {
-                    tokens: sequence,
-                    branches: None,
-                    cache: &mut cache,
-                    rows: Rows::All,
-                }])?)
-            };
-            let (p, q) = (run(base)?, run(&model)?);
-            let vocabulary = model.vocabulary();
-            sum += p
-                .chunks_exact(vocabulary)
-                .zip(q.chunks_exact(vocabulary))
-                .map(|(p, q)| f64::from(kernels::divergence(p, q)))
-                .sum::<f64>();
+            let p = self.expected(base, sequence)?;
+            let q = logits(&model, sequence)?;
+            let pairs = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
+            sum += pairs.map(|(p, q)| f64::from(kernels::divergence(p, q))).sum::<f64>();
         }
         Ok(sum / text.len() as f64)
     }
+
+    /// The base model's logits; those of the beginning of the text, where techniques try many variants, are kept.
+    fn expected(&self, base: &Model, sequence: &[u32]) -> Result<Arc<Vec<f32>>, EngineError> {
+        let elements = sequence.len() * base.vocabulary();
+        let small = self.tokens.starts_with(sequence) && elements * size_of::<f32>() <= EXPECTED;
+        let mut kept = self.expected.lock().expect("no panic happens while the logits are locked");
+        match kept.as_ref().filter(|kept| small && kept.len() >= elements) {
+            Some(kept) => Ok(kept.clone()),
+            None => {
+                let made = Arc::new(logits(base, sequence)?);
+                if small {
+                    *kept = Some(made.clone());
+                }
+                Ok(made)
+            }
+        }
+    }
+}
+
+/// The logits after each token of a sequence.
+fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+    let mut cache = model.cache();
+    logits_rows(&model.forward(&mut [Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All }])?)
 }
 
 fn remember(memo: &mut VecDeque<(Vec<u8>, Statistics)>, key: Vec<u8>, statistics: Statistics) {

@@ -9,6 +9,7 @@ use aehost_common::{Code, Settings};
 use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Variant};
 use aehost_plugins::{Catalog, Limits};
 use aehost_study::{Choice, Configuration, Space, TechniqueSpace};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{built_ins, model, options};
@@ -148,6 +149,8 @@ const EFFECTS: &[Effect] = &[
     Effect("codebook", 0.14, 0.33, 120),
     Effect("codebook:table=nf4", 0.4, 0.33, 60),
     Effect("mixed-precision:budget=4.5", 0.09, 0.34, 120),
+    Effect("round-to-nearest:importance=on,bits=3", 0.7, 0.28, 60),
+    Effect("mixed-precision:budget=3.5", 0.6, 0.28, 120),
     Effect("smoothquant", 1e-4, 1.001, 60),
     Effect("rotation", 1e-4, 1.01, 60),
     Effect("sparsegpt", 1.45, 0.66, 180),
@@ -169,6 +172,17 @@ const EFFECTS: &[Effect] = &[
     Effect("speculative-decoding:method=layer-skip", 0.0, 1.0, 10),
 ];
 
+/// Where one must be better than the other: at most this share of its divergence, in as many bytes of weights or of cache.
+const BETTER: &[(&str, &str, f64)] = &[
+    ("gptq", "round-to-nearest", 0.7),
+    ("awq", "round-to-nearest", 0.7),
+    ("hqq", "round-to-nearest", 0.8),
+    ("mixed-precision:budget=4.5", "round-to-nearest:importance=on", 0.95),
+    ("mixed-precision:budget=3.5", "round-to-nearest:importance=on,bits=3", 0.95),
+    ("cache-eviction:policy=accumulated,tokens=128", "cache-eviction:policy=window,tokens=128", 0.7),
+    ("cache-eviction:policy=latest,tokens=128", "cache-eviction:policy=window,tokens=128", 0.7),
+];
+
 #[test]
 fn techniques_have_their_effects_on_the_default_model() {
     let Some((checkpoint, base)) = support::default_model() else { return };
@@ -179,7 +193,7 @@ fn techniques_have_their_effects_on_the_default_model() {
     let (calibration, other) = tokens.split_at(tokens.len() / 2);
     let bench = Bench::new(base.clone(), calibration.to_vec());
     let measured = Calibration::new(other.to_vec(), base.clone(), Device::Cpu, 2);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut divergences) = (Vec::new(), BTreeMap::new());
     for Effect(words, divergence, bytes, seconds) in EFFECTS {
         let start = Instant::now();
         let variant = bench.apply(&bench.words(words)).unwrap();
@@ -189,6 +203,14 @@ fn techniques_have_their_effects_on_the_default_model() {
         println!("{words}: {found:.4} nats a token, {share:.3} of the bytes, {:.1} s", took.as_secs_f64());
         if found > *divergence || share > *bytes || took > Duration::from_secs(*seconds) {
             wrong.push(format!("{words}: {found} nats, {share} of the bytes, {took:?}"));
+        }
+        divergences.insert(*words, found);
+    }
+    for (better, worse, share) in BETTER {
+        let (found, than) = (divergences[better], divergences[worse]);
+        println!("{better}: {:.2} of {worse}", found / than);
+        if found > share * than {
+            wrong.push(format!("{better}: {found} nats, more than {share} of the {than} of {worse}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -5,7 +5,7 @@ use crate::bench::{BenchPlan, BenchResult};
 use crate::protocol::{Prepared, SavedTrial};
 use crate::rig::{Found, Rig, Stopwatch, Subject, saying, unreadable};
 use crate::setup::{Description, Setup};
-use aehost_common::{Fault, Metric, PluginKind, Setting, Settings, Value};
+use aehost_common::{Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
@@ -278,8 +278,8 @@ impl Workbench {
         self.rig.evaluate(&model, &self.base, items, &mut Stopwatch::default(), &|_, _| {})
     }
 
-    /// What was loaded, of one kind.
-    pub fn plugins(&self, kind: PluginKind) -> impl Iterator<Item = &aehost_plugins::PluginInfo> {
-        self.rig.catalog.plugins().filter(move |p| p.kind == kind)
+    /// What was loaded.
+    pub fn plugins(&self) -> impl Iterator<Item = &aehost_plugins::PluginInfo> {
+        self.rig.catalog.plugins()
     }
 }

@@ -4,19 +4,24 @@ use crate::ending::{Ending, fault, usage};
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
+use aehost_common::{Condition, Parameter, PluginKind, Value};
 use aehost_plugins::{Catalog, Conformance, PluginInfo, installed_folder};
 use aehost_study::Configuration;
 use aehost_worker::Workbench;
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List plugins with their permissions and digests
+    /// List plugins with their permissions, digests and papers
     List {
+        /// Also show what a search may choose of each technique on this model (path or name)
+        #[arg(long, value_name = "PATH|NAME")]
+        model: Option<String>,
         #[command(flatten)]
         plugins: PluginArguments,
     },
@@ -61,7 +66,7 @@ pub enum Command {
 pub fn run(command: &Command, output: &Output) -> Result<Ending> {
     let granting = |grant: &[String]| PluginArguments { plugins: Vec::new(), grant: grant.to_vec() }.options();
     match command {
-        Command::List { plugins } => list(plugins, output)?,
+        Command::List { model, plugins } => list(model.as_deref(), plugins, output)?,
         Command::Inspect { file, grant } => {
             let info = Catalog::inspect(file, &granting(grant))?;
             output.result(&info, || card(&info))?;
@@ -79,26 +84,61 @@ pub fn run(command: &Command, output: &Output) -> Result<Ending> {
     Ok(Ending::Done)
 }
 
-fn list(arguments: &PluginArguments, output: &Output) -> Result<()> {
-    let folders = plugins::folders(&arguments.plugins)?;
-    let catalog = plugins::load(&folders, &arguments.options(), output)?;
-    let infos: Vec<&PluginInfo> = catalog.plugins().collect();
+fn list(model: Option<&str>, arguments: &PluginArguments, output: &Output) -> Result<()> {
+    let (infos, not_applicable) = match model {
+        Some(model) => on_model(model, arguments, output)?,
+        None => {
+            let folders = plugins::folders(&arguments.plugins)?;
+            let catalog = plugins::load(&folders, &arguments.options(), output)?;
+            (catalog.plugins().cloned().collect(), BTreeMap::new())
+        }
+    };
     output.result(&infos, || {
         let mut text = String::new();
         for info in &infos {
             let stage = info.stage.map(|stage| format!("{stage}")).unwrap_or_default();
-            text += &format!(
-                "{:<10} {:<24} {:<8} {stage:<13} {}\n{:>37}{}\n",
-                info.kind,
-                info.id,
-                info.version,
-                short(&info.digest),
-                "",
-                info.permissions.join(", ")
-            );
+            let (kind, id, version, digest) = (info.kind, &info.id, &info.version, short(&info.digest));
+            text += format!("{kind:<10} {id:<24} {version:<8} {stage:<13} {digest} {}", info.reference).trim_end();
+            text += &format!("\n{:>37}{}\n", "", info.permissions.join(", "));
+            if model.is_some() && info.kind == PluginKind::Technique {
+                info.parameters.iter().flatten().for_each(|known| text += &format!("    {}\n", parameter(known)));
+                not_applicable.get(id).into_iter().for_each(|why| text += &format!("    {why}\n"));
+            }
         }
         text
     })
+}
+
+/// All plugins, techniques with what a search may choose on a model; and why others have nothing to choose, by id.
+fn on_model(
+    model: &str,
+    arguments: &PluginArguments,
+    output: &Output,
+) -> Result<(Vec<PluginInfo>, BTreeMap<String, String>)> {
+    let bench = workbench(model, arguments, output)?;
+    let found = bench.describe().map_err(fault)?;
+    let of = |info: &PluginInfo| found.space.iter().find(|t| t.description.identity.id == info.id);
+    let infos = bench.plugins().cloned().map(|info| match info.kind {
+        PluginKind::Technique => PluginInfo { parameters: of(&info).map(|t| t.parameters.clone()), ..info },
+        _ => info,
+    });
+    Ok((infos.collect(), found.not_applicable.into_iter().collect()))
+}
+
+fn workbench(model: &str, arguments: &PluginArguments, output: &Output) -> Result<Workbench> {
+    let folders = plugins::folders(&arguments.plugins)?;
+    let setup = Plan::new(Some(model), None, None)?.setup(folders, &arguments.options(), output)?;
+    Workbench::open(&setup, None).map_err(fault)
+}
+
+/// A parameter in words.
+fn parameter(parameter: &Parameter) -> String {
+    let condition = |condition: &Condition| {
+        let values: Vec<String> = condition.values.iter().map(Value::to_string).collect();
+        format!("; while {} is {}", condition.parameter, values.join(" or "))
+    };
+    let conditions: String = parameter.active_when.iter().map(condition).collect();
+    format!("{} = {}: {} ({}{conditions})", parameter.name, parameter.default, parameter.summary, parameter.domain)
 }
 
 fn short(digest: &str) -> &str {
@@ -118,11 +158,8 @@ fn card(info: &PluginInfo) -> String {
     line("permissions", info.permissions.join(", "));
     line("architectures", info.architectures.join(", "));
     line("metrics", info.metrics.iter().map(|m| format!("{} ({})", m.name, m.unit)).collect::<Vec<_>>().join(", "));
-    for parameter in info.parameters.iter().flatten() {
-        line(
-            "setting",
-            format!("{} = {}: {} ({})", parameter.name, parameter.default, parameter.summary, parameter.domain),
-        );
+    for known in info.parameters.iter().flatten() {
+        line("setting", parameter(known));
     }
     line("SHA-256", info.digest.clone());
     line("file", info.path.display().to_string());
@@ -133,13 +170,8 @@ fn test(file: &Path, model: Option<&str>, plugins: &PluginArguments, output: &Ou
     let options = plugins.options();
     let base = match model {
         Some(model) => {
-            let setup =
-                Plan::new(Some(model), None, None)?.setup(plugins::folders(&plugins.plugins)?, &options, output)?;
-            Some(
-                Workbench::open(&setup, None)
-                    .and_then(|mut bench| bench.variant(&Configuration::default()))
-                    .map_err(fault)?,
-            )
+            let mut bench = workbench(model, plugins, output)?;
+            Some(bench.variant(&Configuration::default()).map_err(fault)?)
         }
         None => None,
     };

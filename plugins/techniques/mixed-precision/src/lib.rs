@@ -3,12 +3,10 @@
 //! bits, and grows with the squared error of its outputs; the best of all combinations is found by an exact solver.
 
 mod errors;
-mod knapsack;
 mod sensitivity;
 
 use aehost_sdk::technique::*;
 use errors::Form;
-use knapsack::Candidate;
 use sensitivity::Place;
 use std::collections::BTreeMap;
 
@@ -134,7 +132,8 @@ fn plans(
         let of = |i: usize| forms[i].iter().filter(move |known| allowed(&known.form, &targets[i].1));
         // Where nothing is lost, nothing diverges.
         let rate = |i: usize| if errors[i] > 0.0 { divergences[i] / errors[i] } else { 0.0 };
-        let item = |i: usize| of(i).map(|form| Candidate { size: form.bytes, cost: rate(i) * form.error }).collect();
+        let item =
+            |i: usize| of(i).map(|form| knapsack::Candidate { size: form.bytes, cost: rate(i) * form.error }).collect();
         let choice = knapsack::solve(&(0..forms.len()).map(item).collect::<Vec<_>>(), bytes)?;
         choice.iter().enumerate().map(|(i, c)| of(i).nth(*c).map(|known| known.form)).collect()
     };

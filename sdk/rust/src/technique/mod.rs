@@ -9,6 +9,7 @@ mod feedback;
 mod fold;
 mod grid;
 mod insert;
+pub mod knapsack;
 mod layers;
 mod matrices;
 mod network;
