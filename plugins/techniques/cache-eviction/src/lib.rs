@@ -62,12 +62,11 @@ impl Technique for CacheEviction {
 
 /// The caches from which something may go: an attention with a window of its own leaves tokens out anyway.
 fn caches(model: &Model) -> Result<Vec<Node>, Error> {
-    let windowed = |node: &Node| matches!(node.attribute("window"), Some(Value::Integer(window)) if *window > 0);
     let mut caches = model.nodes(&Filter::op("cache"));
     caches.retain(|cache| {
         let readers = cache.outputs.iter().flat_map(|value| model.consumers(*value));
         let mut attentions = readers.filter_map(|id| model.node(id).ok()).filter(|node| node.spec.op == "attention");
-        !windowed(cache) && attentions.all(|attention| !windowed(&attention))
+        !cache.has_window() && attentions.all(|attention| !attention.has_window())
     });
     match caches.is_empty() {
         true => Err(Error::not_applicable("the model has no cache, or windows of its own on all of them")),

@@ -47,11 +47,10 @@ impl Technique for SparseAttention {
 
 /// The attention nodes that see all tokens.
 fn attentions(model: &Model) -> Result<Vec<Node>, Error> {
-    let windowed = |node: &Node| matches!(node.attribute("window"), Some(Value::Integer(window)) if *window > 0);
     let mut attentions = model.nodes(&Filter::op("attention"));
     attentions.retain(|attention| {
         let cache = attention.spec.inputs.get(1).and_then(|keys| model.producer(*keys));
-        !windowed(attention) && cache.and_then(|id| model.node(id).ok()).is_some_and(|cache| !windowed(&cache))
+        !attention.has_window() && cache.and_then(|id| model.node(id).ok()).is_some_and(|cache| !cache.has_window())
     });
     match attentions.is_empty() {
         true => Err(Error::not_applicable("the model has no attention, or windows of its own on all of them")),

@@ -1,6 +1,6 @@
 //! How long sequences get, and how much of them a cache or an attention may be limited to.
 
-use super::{Error, Facts, Model};
+use super::{Error, Facts, Model, Node, Value};
 
 /// Tokens of the longest sequence that the scenario makes; without one, what the model was made for.
 ///
@@ -22,6 +22,13 @@ pub fn budgets(tokens: i64) -> Vec<i64> {
     sizes.reverse();
     sizes.truncate(4);
     sizes
+}
+
+impl Node {
+    /// Whether it is a cache or an attention with a window, outside of which no token is seen.
+    pub fn has_window(&self) -> bool {
+        matches!(self.attribute("window"), Some(Value::Integer(window)) if *window > 0)
+    }
 }
 
 #[cfg(test)]
