@@ -36,6 +36,7 @@ pub use wit_bindgen;
 
 #[doc(hidden)]
 pub mod bindings;
+mod decimal;
 mod error;
 mod export;
 pub mod log;
@@ -52,6 +53,7 @@ pub mod technique;
 pub use bindings::imports::aehost::plugin::common::{
     Condition, Direction, Domain, Error, Fact, Identity, Parameter, Setting, Stage, Value,
 };
+pub use decimal::Decimal;
 pub use evaluator::Evaluator;
 #[doc(hidden)]
 pub use export::Component;

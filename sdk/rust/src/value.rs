@@ -1,5 +1,6 @@
 //! Values by type: what a plugin reads from settings and facts, and writes into settings and attributes.
 
+use crate::decimal::Decimal;
 use crate::{Error, Fact, Setting, Value};
 
 impl Value {
@@ -46,10 +47,10 @@ impl std::fmt::Display for Value {
         match self {
             Value::Flag(v) => f.write_str(if *v { "on" } else { "off" }),
             Value::Integer(v) => write!(f, "{v}"),
-            Value::Real(v) => write!(f, "{v}"),
+            Value::Real(v) => Decimal(*v).fmt(f),
             Value::Text(v) => f.write_str(v),
             Value::Integers(v) => write!(f, "{v:?}"),
-            Value::Reals(v) => write!(f, "{v:?}"),
+            Value::Reals(v) => f.debug_list().entries(v.iter().map(|v| Decimal(*v))).finish(),
             Value::Texts(v) => write!(f, "[{}]", v.join(", ")),
         }
     }

@@ -4,6 +4,7 @@
 
 mod ranks;
 
+use aehost_sdk::Decimal;
 use aehost_sdk::technique::*;
 use ranks::Spectrum;
 use std::collections::BTreeMap;
@@ -79,7 +80,8 @@ impl Technique for LowRank {
             None => numbers(m),
         };
         let kept: f64 = targets.iter().zip(&ranks).map(kept).sum();
-        aehost_sdk::info!("{:.3} of the numbers are kept", kept / targets.iter().map(numbers).sum::<f64>());
+        let share = kept / targets.iter().map(numbers).sum::<f64>();
+        aehost_sdk::info!("{} of the numbers are kept", Decimal((share * 1000.0).round() / 1000.0));
         Ok(())
     }
 }

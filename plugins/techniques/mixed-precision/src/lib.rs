@@ -6,6 +6,7 @@ mod errors;
 mod knapsack;
 mod sensitivity;
 
+use aehost_sdk::Decimal;
 use aehost_sdk::technique::*;
 use errors::Form;
 use knapsack::Candidate;
@@ -75,8 +76,10 @@ impl Technique for MixedPrecision {
             measured.insert(part.clone(), calibration::divergence(&trial, MEASURED)?);
         }
         if let Some((part, bad)) = measured.iter().find(|(_, divergence)| !divergence.is_finite()) {
-            let message =
-                format!("the divergence with {part:?} rounded is {bad}: an earlier technique broke the model");
+            let message = format!(
+                "the divergence with {part:?} rounded is {}: an earlier technique broke the model",
+                Decimal(*bad)
+            );
             return Err(Error::new("diverged", message));
         }
         let divergences = sensitivity::shares(&places, &errors, &measured);
@@ -90,7 +93,7 @@ impl Technique for MixedPrecision {
                 weights::encode(&trial, &matrix.weight, &form.representation(), importance(matrix))?;
             }
             let divergence = calibration::divergence(&trial, COMPARED)?;
-            aehost_sdk::info!("{divergence:.4} nats on calibration text");
+            aehost_sdk::info!("{} nats on calibration text", Decimal(divergence));
             if best.as_ref().is_none_or(|(least, _)| divergence < *least) {
                 best = Some((divergence, trial));
             }
@@ -150,8 +153,10 @@ fn too_small(targets: &[(Matrix, Affine)], forms: &[Vec<Form>], budget: f64) -> 
     let least: u64 = forms.iter().filter_map(|forms| forms.iter().map(|form| form.bytes).min()).sum();
     let bits = least as f64 * 8.0 / numbers(targets);
     Error::not_applicable(format!(
-        "budget is {budget} bits a weight, but {} and scales take {bits:.3}: raise it",
-        BITS[0]
+        "budget is {} bits a weight, but {} and scales take {}: raise it",
+        Decimal(budget),
+        BITS[0],
+        Decimal((bits * 1000.0).ceil() / 1000.0)
     ))
 }
 

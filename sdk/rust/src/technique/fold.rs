@@ -4,6 +4,7 @@
 
 use super::edit::change;
 use super::{Editor, Error, Node, Tensor, ValueId, Wiring};
+use crate::Decimal;
 use crate::Value;
 
 /// The weights that a division of a value goes into.
@@ -58,6 +59,7 @@ impl Wiring {
     ///
     /// # Errors
     /// not-applicable, naming what else reads it.
+    #[inline(never)]
     pub fn attended(&self, attention: &Node) -> Result<ValueId, Error> {
         let name = &attention.spec.name;
         let Some((kept, cache)) = attention.spec.inputs.get(2).and_then(|kept| Some((*kept, self.maker(*kept)?)))
@@ -158,9 +160,11 @@ impl Fold {
     ///
     /// # Errors
     /// diverged, where a scale is not a positive finite number; those of the host.
+    #[inline(never)]
     pub fn apply(&self, model: &Editor, scales: &[f32]) -> Result<(), Error> {
         if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
             let weight = &self.readers[0];
+            let bad = Decimal(f64::from(*bad));
             return Err(Error::new("diverged", format!("the columns of weight `{weight}` would be scaled by {bad}")));
         }
         let count = scales.len() as u32;
