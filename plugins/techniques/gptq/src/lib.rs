@@ -101,7 +101,7 @@ impl Way {
             None => tensor,
         };
         self.feedback.run(tensor, &mut rounding)?;
-        rounding.codes.store(model, matrix)
+        store_codes(model, matrix, &rounding.codes)
     }
 }
 

@@ -79,7 +79,8 @@ impl Technique for LowRank {
             None => numbers(m),
         };
         let kept: f64 = targets.iter().zip(&ranks).map(kept).sum();
-        aehost_sdk::info!("{:.3} of the numbers are kept", kept / targets.iter().map(numbers).sum::<f64>());
+        let share = kept / targets.iter().map(numbers).sum::<f64>();
+        aehost_sdk::info!("{} of the numbers are kept", (share * 1000.0).round() / 1000.0);
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ impl Technique for MixedPrecision {
         }
         if let Some((part, bad)) = measured.iter().find(|(_, divergence)| !divergence.is_finite()) {
             let message =
-                format!("the divergence with {part:?} rounded is {bad}: an earlier technique broke the model");
+                format!("the divergence with {part:?} rounded is {}: an earlier technique broke the model", *bad);
             return Err(Error::new("diverged", message));
         }
         let divergences = sensitivity::shares(&places, &errors, &measured);
@@ -88,7 +88,7 @@ impl Technique for MixedPrecision {
                 weights::encode(&trial, &matrix.weight, &form.representation(), importance(matrix))?;
             }
             let divergence = calibration::divergence(&trial, COMPARED)?;
-            aehost_sdk::info!("{divergence:.4} nats on calibration text");
+            aehost_sdk::info!("{} nats on calibration text", divergence);
             if best.as_ref().is_none_or(|(least, _)| divergence < *least) {
                 best = Some((divergence, trial));
             }
@@ -149,8 +149,10 @@ fn too_small(targets: &[(Matrix, Affine)], forms: &[Vec<Form>], budget: f64) -> 
     let least: u64 = forms.iter().filter_map(|forms| forms.iter().map(|form| form.bytes).min()).sum();
     let bits = least as f64 * 8.0 / numbers(targets);
     Error::not_applicable(format!(
-        "budget is {budget} bits a weight, but {} and scales take {bits:.3}: raise it",
-        BITS[0]
+        "budget is {} bits a weight, but {} and scales take {}: raise it",
+        budget,
+        BITS[0],
+        (bits * 1000.0).ceil() / 1000.0
     ))
 }
 

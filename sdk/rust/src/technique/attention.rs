@@ -54,6 +54,7 @@ impl AttentionBlock {
     ///
     /// # Errors
     /// not-applicable where queries or keys have none right before the attention, or they are not alike.
+    #[inline(never)]
     pub fn rope(&self) -> Result<&Node, Error> {
         let rope = |of: &'_ Projection| of.steps.last().map(|node| node.spec.op == "rope") == Some(true);
         if !rope(&self.query) || !rope(&self.key) {
@@ -72,6 +73,7 @@ impl AttentionBlock {
 /// # Errors
 /// not-applicable where there are none, or where one is made otherwise: keys and values of one matrix, norms over all
 /// heads, a cache that two attentions read. The message says which.
+#[inline(never)]
 pub fn attention_blocks(model: &Model) -> Result<Vec<AttentionBlock>, Error> {
     let nodes = model.nodes(&Filter::all());
     let length = |weight: &str| Ok(weights::describe(model, weight)?.shape.iter().product());

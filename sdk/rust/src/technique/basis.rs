@@ -12,6 +12,7 @@ impl Segment {
     ///
     /// # Errors
     /// Those of the host.
+    #[inline(never)]
     pub fn turn(&self, model: &Editor, q: &Tensor, suffix: &str) -> Result<(), Error> {
         let back = q.transpose(&[])?;
         for weight in self.embeddings.iter().chain(&self.readers) {

@@ -28,6 +28,7 @@ pub fn insert_before(model: &Editor, node: NodeId, suffix: &str, weight: &Tensor
 ///
 /// # Errors
 /// Those of the host.
+#[inline(never)]
 pub fn insert_between(
     model: &Editor,
     value: ValueId,

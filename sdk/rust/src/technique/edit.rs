@@ -9,6 +9,7 @@ impl Editor {
     ///
     /// # Errors
     /// invalid-input where a slot is empty; those of the host.
+    #[inline(never)]
     pub fn replace_weights(&self, node: &Node, slots: &[(&str, Tensor)]) -> Result<(), Error> {
         // All are its own before the first has another shape.
         let names = slots.iter().map(|(slot, _)| self.own_weight(node, slot)).collect::<Result<Vec<_>, _>>()?;
@@ -22,6 +23,7 @@ impl Editor {
     ///
     /// # Errors
     /// invalid-input where the slot is empty; those of the host.
+    #[inline(never)]
     pub fn own_weight(&self, node: &Node, slot: &str) -> Result<String, Error> {
         let name = node
             .weight(slot)
@@ -39,6 +41,7 @@ impl Editor {
     ///
     /// # Errors
     /// unsupported for a node with neither weights nor attributes; those of the host, where shapes do not fit.
+    #[inline(never)]
     pub fn infer(&self, nodes: &[&Node]) -> Result<(), Error> {
         for node in nodes {
             // To set what is set already is how the host is asked for it.

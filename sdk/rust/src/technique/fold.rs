@@ -58,6 +58,7 @@ impl Wiring {
     ///
     /// # Errors
     /// not-applicable, naming what else reads it.
+    #[inline(never)]
     pub fn attended(&self, attention: &Node) -> Result<ValueId, Error> {
         let name = &attention.spec.name;
         let Some((kept, cache)) = attention.spec.inputs.get(2).and_then(|kept| Some((*kept, self.maker(*kept)?)))
@@ -158,6 +159,7 @@ impl Fold {
     ///
     /// # Errors
     /// diverged, where a scale is not a positive finite number; those of the host.
+    #[inline(never)]
     pub fn apply(&self, model: &Editor, scales: &[f32]) -> Result<(), Error> {
         if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
             let weight = &self.readers[0];

@@ -10,6 +10,7 @@ pub struct Insert<'a> {
 
 impl Editor {
     /// A node of the same function and layer as `beside`.
+    #[inline(never)]
     pub fn node_beside(&self, beside: &Node, op: &str, name: &str, role: &str) -> Insert<'_> {
         let spec = Spec {
             function: beside.spec.function.clone(),

@@ -74,6 +74,7 @@ fn from_nodes(nodes: &[Node], outputs: &[ValueId]) -> Result<Vec<Layer>, Error> 
 ///
 /// # Errors
 /// not-applicable where there are no more layers than that; those of the host.
+#[inline(never)]
 pub fn least_influential(model: &Editor, layers: &[Layer], count: usize) -> Result<Vec<Layer>, Error> {
     if count >= layers.len() {
         let message = format!("cannot do without {count} of {} layers", layers.len());

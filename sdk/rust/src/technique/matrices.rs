@@ -18,6 +18,7 @@ pub enum Group {
 
 impl Group {
     /// Its name, as a parameter has it.
+    #[inline(never)]
     pub fn name(self) -> &'static str {
         match self {
             Group::Attention => "attention",
@@ -78,6 +79,7 @@ impl Matrix {
 ///
 /// # Errors
 /// Those of the host.
+#[inline(never)]
 pub fn matrices(model: &Model) -> Result<Vec<Matrix>, Error> {
     let uses = uses(&model.nodes(&Filter::all()));
     let described = uses.into_iter().map(|mut matrix| {

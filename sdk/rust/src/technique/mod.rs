@@ -5,9 +5,9 @@ mod basis;
 mod between;
 mod calibrated;
 mod edit;
+mod encoding;
 mod feedback;
 mod fold;
-mod grid;
 mod insert;
 pub mod knapsack;
 mod layers;
@@ -16,7 +16,6 @@ mod network;
 mod numbers;
 pub mod quantiser;
 mod rope;
-mod search;
 mod sequences;
 mod stream;
 pub mod testing;
@@ -27,18 +26,21 @@ pub use basis::times;
 pub use between::{insert_after, insert_before, insert_between};
 pub use calibrated::collect_each;
 pub use edit::change;
-pub use feedback::{Feedback, LANES, Lanes, Settle, settle_block};
+pub use encoding::{encode_groups, store_codes};
+pub use feedback::Feedback;
 pub use fold::{Fold, Maker};
-pub use grid::{Affine, Codes, Grid, as_half, encode_groups};
 pub use insert::Insert;
 pub use layers::{Layer, layers, least_influential};
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
 pub use numbers::{each_stretch, read};
+pub use quantiser::AffineForm;
 pub use rope::{Pair, rope_pairs, turned_together};
 pub use sequences::{budgets, longest_sequence};
 pub use stream::{Edge, Norm, Segment, Stream};
 pub use wiring::Wiring;
+
+pub use aehost_numerics::{Affine, Codes, Grid, LANES, Lanes, Settle, as_half, settle_block};
 
 pub use crate::bindings::imports::aehost::plugin::{
     calibration::{self, Wanted},

@@ -31,6 +31,7 @@ const BY_ELEMENT: [&str; 8] = ["mul", "add", "silu", "gelu", "tanh", "sigmoid", 
 ///
 /// # Errors
 /// not-applicable where there are none, or one has neurons that others read; the message says which.
+#[inline(never)]
 pub fn networks(model: &Model) -> Result<Vec<Network>, Error> {
     let nodes = model.nodes(&Filter::all());
     let downs = nodes.iter().filter(|node| node.spec.role == "down" && node.spec.op == "linear");

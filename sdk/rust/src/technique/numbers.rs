@@ -1,6 +1,7 @@
 //! Numbers of the host's tensors in the plugin's own memory, for loops that no operation of the host does.
 
 use super::{Editor, Error, Matrix, Span, Tensor, weights};
+use aehost_numerics::{from_bytes, to_bytes};
 
 /// Elements that one call carries.
 const PORTION: usize = 8 << 20;
@@ -15,15 +16,14 @@ impl Tensor {
     /// # Errors
     /// Those of the host: invalid-input where there are not as many numbers as `shape` has elements.
     pub fn from_f32(shape: &[u32], numbers: &[f32]) -> Result<Self, Error> {
-        let mut bytes = Vec::with_capacity(numbers.len() * 4);
-        numbers.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
-        Self::from_bytes(shape, "float32", &bytes)
+        Self::from_bytes(shape, "float32", &to_bytes(numbers))
     }
 
     /// All elements, row-major, as float32.
     ///
     /// # Errors
     /// Those of the host.
+    #[inline(never)]
     pub fn to_f32(&self) -> Result<Vec<f32>, Error> {
         let cast = (self.dtype() != "float32").then(|| self.cast("float32")).transpose()?;
         let tensor = cast.as_ref().unwrap_or(self);
@@ -31,7 +31,7 @@ impl Tensor {
         let mut numbers = Vec::with_capacity(count);
         while numbers.len() < count {
             let part = tensor.read(numbers.len() as u64, PORTION.min(count - numbers.len()) as u64)?;
-            numbers.extend(part.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            from_bytes(&part, &mut numbers);
         }
         Ok(numbers)
     }
@@ -89,6 +89,7 @@ impl Tensor {
 ///
 /// # Errors
 /// invalid-input where there is no such weight.
+#[inline(never)]
 pub fn read(model: &Editor, weight: &str) -> Result<Tensor, Error> {
     let tensor = weights::get(&model.model(), weight, None::<Span>)?;
     let shape = tensor.shape();
@@ -116,7 +117,8 @@ pub fn each_stretch(
         let mut numbers = tensor.slice(0, first as u32, stretch.min(rows - first) as u32)?.to_f32()?;
         if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
             let (weight, row) = (&matrix.weight, first + at / columns);
-            let message = format!("weight `{weight}` has {} in row {row}: an earlier technique broke it", numbers[at]);
+            let number = numbers[at];
+            let message = format!("weight `{weight}` has {number} in row {row}: an earlier technique broke it");
             return Err(Error::new("diverged", message));
         }
         see(&mut numbers)?;

@@ -3,9 +3,8 @@
 
 use super::{Affine, Editor, Error, Group, Matrix, Model, Representation, matrices, weights};
 use crate::{Parameter, Settings, choice, flag};
+use aehost_numerics::GROUPS;
 
-/// Group sizes, as the contract has them.
-const GROUPS: [i64; 3] = [32, 64, 128];
 /// The form of the embedding and of the head.
 const OUTER_GROUP: i64 = 32;
 /// The choice that leaves embedding and head as they are.
@@ -15,6 +14,7 @@ const KEEP: &str = "keep";
 ///
 /// # Errors
 /// not-applicable where no group size divides the columns of every matrix of the layers; the message names the matrix.
+#[inline(never)]
 pub fn parameters(model: &Model, bits: &[i64]) -> Result<Vec<Parameter>, Error> {
     let matrices = matrices(model)?;
     let sizes = group_sizes(&matrices)?;
@@ -55,26 +55,26 @@ fn group_sizes(matrices: &[Matrix]) -> Result<Vec<i64>, Error> {
     Ok(sizes)
 }
 
-impl Affine {
+/// How a form is chosen and told.
+pub trait AffineForm: Sized {
     /// What was chosen.
     ///
     /// # Errors
     /// invalid-input where a setting is missing.
-    pub fn of(settings: &Settings) -> Result<Self, Error> {
+    fn of(settings: &Settings) -> Result<Self, Error>;
+
+    /// As the host names it.
+    fn representation(&self) -> Representation;
+}
+
+impl AffineForm for Affine {
+    fn of(settings: &Settings) -> Result<Self, Error> {
         let (bits, group) = (settings.integer("bits")?, settings.integer("group")?);
         Ok(Self { bits: bits as u32, group: group as usize, symmetric: settings.flag("symmetric")? })
     }
 
-    /// As the host names it.
-    pub fn representation(&self) -> Representation {
+    fn representation(&self) -> Representation {
         Representation::affine(i64::from(self.bits), self.group as i64, self.symmetric)
-    }
-
-    /// The same for rows of so many columns: with a smaller group, where an earlier technique left rows that this one's does
-    /// not divide.
-    pub fn dividing(self, columns: u32) -> Option<Self> {
-        let fits = |group: &i64| *group as usize <= self.group && i64::from(columns) % group == 0;
-        GROUPS.into_iter().rev().find(fits).map(|group| Self { group: group as usize, ..self })
     }
 }
 
@@ -82,6 +82,7 @@ impl Affine {
 ///
 /// # Errors
 /// not-applicable where there are none, or one has rows that no group divides, as an earlier technique left it.
+#[inline(never)]
 pub fn targets(model: &Editor, form: &Affine) -> Result<Vec<(Matrix, Affine)>, Error> {
     let with_form = |matrix: Matrix| match form.dividing(matrix.columns()) {
         Some(form) => Ok((matrix, form)),
@@ -98,6 +99,7 @@ pub fn targets(model: &Editor, form: &Affine) -> Result<Vec<(Matrix, Affine)>, E
 ///
 /// # Errors
 /// Those of the host.
+#[inline(never)]
 pub fn round_outer(model: &Editor, settings: &Settings) -> Result<(), Error> {
     let Some(bits) = settings.get("embedding").and_then(|v| v.as_text()).and_then(|word| word.parse::<i64>().ok())
     else {
@@ -124,15 +126,6 @@ mod tests {
         let found = group_sizes(&[matrix(Group::Attention, 576), matrix(Group::FeedForward, 1536)]).unwrap();
         assert_eq!(found, [32, 64]);
         assert_eq!(group_sizes(&[matrix(Group::Embedding, 40), matrix(Group::FeedForward, 128)]).unwrap(), GROUPS);
-    }
-
-    #[test]
-    fn rows_that_the_group_does_not_divide_get_a_smaller_one() {
-        let form = Affine { bits: 4, group: 64, symmetric: false };
-        assert_eq!(form.dividing(576), Some(form));
-        assert_eq!(form.dividing(96), Some(Affine { group: 32, ..form }));
-        assert_eq!(form.dividing(128), Some(form), "no larger one than was chosen");
-        assert_eq!(form.dividing(40), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn elements(attributes: &[Setting], dims: usize, dim: usize) -> Vec<[usize; 2]> 
 ///
 /// # Errors
 /// not-applicable for yarn, whose angles are not all that it changes, and odd heads; those of the host.
+#[inline(never)]
 pub fn rope_pairs(model: &Model, rope: &Node, dim: usize) -> Result<Vec<Pair>, Error> {
     let divisors = rope.weight("frequencies").map(|weight| weights::get(model, weight, None::<Span>)?.to_f32());
     let divisors: Vec<f64> = divisors.transpose()?.unwrap_or_default().into_iter().map(f64::from).collect();

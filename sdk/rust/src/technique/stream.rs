@@ -67,6 +67,7 @@ impl Stream {
     ///
     /// # Errors
     /// not-applicable, naming the node that a rotation does not pass.
+    #[inline(never)]
     pub fn find(wiring: &Wiring) -> Result<Self, Error> {
         let values = values(wiring);
         let Some(first) = values.first() else { return Err(Error::not_applicable("the model has no embedding")) };

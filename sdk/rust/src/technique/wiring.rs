@@ -22,6 +22,7 @@ impl Wiring {
     ///
     /// # Errors
     /// Those of the host.
+    #[inline(never)]
     pub fn of(model: &Model) -> Result<Self, Error> {
         let mut wiring = Self { nodes: model.nodes(&Filter::all()), ..Self::default() };
         for function in model.functions() {
@@ -70,6 +71,7 @@ impl Wiring {
     ///
     /// # Errors
     /// not-applicable, where anything else reads the value, or a weight has other users; the message names it.
+    #[inline(never)]
     pub fn matrices_reading(&self, value: ValueId) -> Result<Vec<String>, Error> {
         let mut found: Vec<String> = Vec::new();
         if self.outputs.contains(&value) {
@@ -101,6 +103,7 @@ impl Wiring {
     ///
     /// # Errors
     /// not-applicable, naming the other user, or the slot that is empty.
+    #[inline(never)]
     pub fn own<'a>(&self, node: &'a Node, slot: &str) -> Result<&'a str, Error> {
         let name = &node.spec.name;
         let weight = node

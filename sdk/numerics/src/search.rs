@@ -16,6 +16,7 @@ const LANES: usize = 8;
 impl Grid {
     /// With the least weighted squared error that a search finds: codes by grids around the plain one, and for each the best
     /// scale and minimum by weighted least squares (as in ggml's `quantize_row_q4_0_impl`). The group is a multiple of 8.
+    #[inline(never)]
     pub fn search(numbers: &[f32], weights: &[f32], form: &Affine) -> Self {
         let plain = Self::fit(numbers, form);
         let reach = if form.symmetric { (plain.top + 1.0) / 2.0 } else { plain.top };
@@ -29,6 +30,7 @@ impl Grid {
 
     /// The same over ranges that leave out something of both ends (AWQ's clipping, arXiv:2306.00978), refitted twice. `quick`
     /// tries fewer.
+    #[inline(never)]
     pub fn clip(numbers: &[f32], weights: &[f32], form: &Affine, quick: bool) -> Self {
         let plain = Self::fit(numbers, form);
         let middle = plain.minimum + 0.5 * plain.top * plain.scale;

@@ -1,8 +1,10 @@
-//! Codes of equal distance in groups of columns: the arithmetic of the contract's `affine` representation, and storing
-//! what was encoded so. What a quantiser decides for itself is which code, scale and minimum it takes.
+//! Codes of equal distance in groups of columns: the arithmetic of the contract's `affine` representation. What a quantiser
+//! decides for itself is which code, scale and minimum it takes.
 
-use super::{Editor, Error, Matrix, Part, Tensor, each_stretch, weights};
 use half::f16;
+
+/// Group sizes, as the contract has them.
+pub const GROUPS: [i64; 3] = [32, 64, 128];
 
 /// The form of an affine representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,15 @@ pub struct Affine {
     pub group: usize,
     /// Whether there is no minimum.
     pub symmetric: bool,
+}
+
+impl Affine {
+    /// The same for rows of so many columns: with a smaller group, where an earlier technique left rows that this one's does
+    /// not divide.
+    pub fn dividing(self, columns: u32) -> Option<Self> {
+        let fits = |group: &i64| *group as usize <= self.group && i64::from(columns) % group == 0;
+        GROUPS.into_iter().rev().find(fits).map(|group| Self { group: group as usize, ..self })
+    }
 }
 
 /// Scale and minimum of one group, as they will be stored: number = scale x code + minimum.
@@ -42,6 +53,7 @@ impl Grid {
 
     /// The narrowest that reaches from the smallest to the largest number. Symmetric ones reach to the number of largest
     /// size with the code that lies furthest from that of 0, so that their scale may be negative.
+    #[inline(never)]
     pub fn fit(numbers: &[f32], form: &Affine) -> Self {
         if form.symmetric {
             let half = (1u32 << (form.bits - 1)) as f32;
@@ -68,8 +80,10 @@ impl Grid {
 
 /// A matrix being encoded, row by row or column by column.
 pub struct Codes {
-    form: Affine,
-    columns: usize,
+    /// Of all its codes.
+    pub form: Affine,
+    /// Elements of a row.
+    pub columns: usize,
     /// `[rows, columns]`.
     pub codes: Vec<u8>,
     /// `[rows, columns / group]`.
@@ -102,60 +116,6 @@ impl Codes {
             }
         }
     }
-
-    /// Makes them the weight's.
-    ///
-    /// # Errors
-    /// Those of the host; diverged, where a scale is not finite.
-    pub fn store(&self, model: &Editor, matrix: &Matrix) -> Result<(), Error> {
-        store(model, matrix, &self.form, &self.parts(&matrix.weight)?)
-    }
-
-    /// Codes `[rows, columns]`, scales and minima `[rows, columns / group]`, as the host's tensors.
-    fn parts(&self, weight: &str) -> Result<[Tensor; 3], Error> {
-        if let Some(bad) = self.grids.iter().find(|grid| !grid.scale.is_finite() || !grid.minimum.is_finite()) {
-            let message = format!("weight `{weight}` would get the scale {} and minimum {}", bad.scale, bad.minimum);
-            return Err(Error::new("diverged", message));
-        }
-        let rows = (self.codes.len() / self.columns) as u32;
-        let groups = (self.columns / self.form.group) as u32;
-        let of = |number: fn(&Grid) -> f32| {
-            Tensor::from_f32(&[rows, groups], &self.grids.iter().map(number).collect::<Vec<f32>>())
-        };
-        let codes = Tensor::from_bytes(&[rows, self.columns as u32], "uint8", &self.codes)?;
-        Ok([codes, of(|grid| grid.scale)?, of(|grid| grid.minimum)?])
-    }
-}
-
-/// Encodes a matrix, each group of columns on the grid that `fit` finds for its first column and its numbers.
-///
-/// # Errors
-/// Those of the host; diverged, where a number of the weight or a scale is not finite.
-pub fn encode_groups(
-    model: &Editor,
-    matrix: &Matrix,
-    form: Affine,
-    fit: impl Fn(usize, &[f32]) -> Grid,
-) -> Result<(), Error> {
-    let columns = matrix.columns() as usize;
-    let mut stretches = Vec::new();
-    each_stretch(model, matrix, |numbers| {
-        let mut codes = Codes::new(numbers.len() / columns, columns, form);
-        for (row, numbers) in numbers.chunks_exact_mut(columns).enumerate() {
-            codes.encode(row, numbers, &fit);
-        }
-        stretches.push(codes.parts(&matrix.weight)?);
-        Ok(())
-    })?;
-    let joined = |part: usize| Tensor::concat(0, &stretches.iter().map(|parts| &parts[part]).collect::<Vec<_>>());
-    store(model, matrix, &form, &[joined(0)?, joined(1)?, joined(2)?])
-}
-
-/// Codes, scales and minima, rows of a stack's matrices one under another, as the weight's own.
-fn store(model: &Editor, matrix: &Matrix, form: &Affine, parts: &[Tensor; 3]) -> Result<(), Error> {
-    let names = ["codes", "scales", "minima"].into_iter().zip(parts).take(if form.symmetric { 2 } else { 3 });
-    let parts: Vec<Part<'_>> = names.map(|(name, value)| Part { name: name.into(), value }).collect();
-    weights::store(model, &matrix.weight, &matrix.shape, &form.representation(), &parts)
 }
 
 #[cfg(test)]
@@ -206,5 +166,14 @@ mod tests {
         let decoded: Vec<f32> = (0..64).map(|c| codes.grids[2 + c / 32].number(codes.codes[64 + c])).collect();
         assert_eq!(row, decoded);
         assert_eq!(codes.grid(0, 0).scale, 0.0, "the other row is as it was");
+    }
+
+    #[test]
+    fn rows_that_the_group_does_not_divide_get_a_smaller_one() {
+        let form = Affine { bits: 4, group: 64, symmetric: false };
+        assert_eq!(form.dividing(576), Some(form));
+        assert_eq!(form.dividing(96), Some(Affine { group: 32, ..form }));
+        assert_eq!(form.dividing(128), Some(form), "no larger one than was chosen");
+        assert_eq!(form.dividing(40), None);
     }
 }
