@@ -183,12 +183,7 @@ impl Space {
                     // Writing to a text cannot fail.
                     let _ = match &setting.value {
                         Value::Text(text) => write!(key, "{}={text:?};", setting.name),
-                        // Their bits tell apart what is printed alike.
-                        Value::Real(real) => write!(key, "{}=#{:x};", setting.name, real.to_bits()),
-                        Value::Reals(reals) => reals
-                            .iter()
-                            .try_fold((), |(), real| write!(key, "#{:x},", real.to_bits()))
-                            .and_then(|()| write!(key, "={};", setting.name)),
+                        Value::Real(real) => write!(key, "{}={real:?};", setting.name),
                         value => write!(key, "{}={value};", setting.name),
                     };
                 }
