@@ -1,6 +1,6 @@
 //! How much tokens use each expert, by the logits of its router.
 
-use aehost_sdk::technique::Node;
+use aehost_sdk::technique::{Node, largest};
 
 /// How a node chooses experts.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ impl Route {
     fn chosen(&self, scores: &[f64]) -> Vec<usize> {
         let size = self.experts / self.groups;
         let best = |group: usize| scores[group * size..][..size].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let groups = highest(&(0..self.groups).map(best).collect::<Vec<_>>(), self.top_groups);
+        let groups = largest(&(0..self.groups).map(best).collect::<Vec<_>>(), self.top_groups);
         let mut experts: Vec<usize> = groups.into_iter().flat_map(|g| g * size..(g + 1) * size).collect();
         experts.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         experts.truncate(self.top_k);
@@ -75,7 +75,7 @@ impl Route {
     pub fn kept(&self, usage: &[f64], share: f64) -> Vec<usize> {
         let size = self.experts / self.groups;
         let count = portion(size, share);
-        let of_group = |(group, usage)| highest(usage, count).into_iter().map(move |e| group * size + e);
+        let of_group = |(group, usage)| largest(usage, count).into_iter().map(move |e| group * size + e);
         usage.chunks_exact(size).enumerate().flat_map(of_group).collect()
     }
 }
@@ -83,15 +83,6 @@ impl Route {
 /// So many of these, at least one.
 pub fn portion(of: usize, share: f64) -> usize {
     ((of as f64 * share).ceil() as usize).clamp(1, of.max(1))
-}
-
-/// Indices of the `count` largest, ascending; the earlier of equals.
-fn highest(numbers: &[f64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..numbers.len()).collect();
-    order.sort_by(|a, b| numbers[*b].total_cmp(&numbers[*a]));
-    order.truncate(count);
-    order.sort_unstable();
-    order
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ struct Pooling {
 
 /// Replaces the matrices of one block.
 fn pool(model: &Editor, block: &AttentionBlock, groups: u32, moments: Option<&Moments>) -> Result<(), Error> {
-    let (size, readers) = (block.kv_heads / groups, (block.heads / block.kv_heads) as usize);
+    let (size, readers) = (block.kv_heads / groups, block.shared() as usize);
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for group in 0..groups {
         key.push(match moments {
@@ -123,7 +123,7 @@ fn mean(heads: u32, d: u32) -> Result<Pooling, Error> {
 }
 
 fn pool_keys(block: &AttentionBlock, group: u32, size: u32, moments: &Moments) -> Result<Pooling, Error> {
-    let (d, readers) = (block.head_dim, block.heads / block.kv_heads);
+    let (d, readers) = (block.head_dim, block.shared());
     let n = size * d;
     let gram = moments.keys.slice(0, group * n, n)?.slice(1, group * n, n)?.to_f32()?;
     let queries = moments.queries.slice(0, group * n * readers, n * readers)?;
@@ -137,9 +137,9 @@ fn pool_keys(block: &AttentionBlock, group: u32, size: u32, moments: &Moments) -
 /// With W_o' W_o of each head on the diagonal, = L L': the first d principal components U of L' v. The pooled head is
 /// (L U)' v, and the output matrix reads each head v_j as (L'^-1 U)_j of it.
 fn pool_values(model: &Editor, block: &AttentionBlock, group: u32, size: u32, gram: &Tensor) -> Result<Pooling, Error> {
-    let (d, readers) = (block.value_dim, block.heads / block.kv_heads);
+    let (d, readers) = (block.value_dim, block.shared());
     let n = size * d;
-    let output = read(model, block.output.weight("weight").unwrap_or_default())?;
+    let output = matrix_of(model, &block.output)?;
     let mut weight = Tensor::full(&[n, n], "float32", 0.0)?;
     for head in 0..size {
         // The rows of all of a head's readers, one matrix under another, have the sum of their Gram matrices.
@@ -177,7 +177,7 @@ fn rows(model: &Editor, node: &Node, parts: &[&Tensor]) -> Result<(), Error> {
 /// Multiplies stretches of a matrix's columns with matrices from the right; nothing where there are none.
 fn columns(model: &Editor, node: &Node, parts: &[&Tensor]) -> Result<(), Error> {
     let Some(stretch) = parts.first().map(|part| part.shape()[0]) else { return Ok(()) };
-    let matrix = read(model, node.weight("weight").unwrap_or_default())?;
+    let matrix = matrix_of(model, node)?;
     let product = |(i, part): (u32, &&Tensor)| matrix.slice(1, i * stretch, stretch)?.matmul(part);
     let products = (0..).zip(parts).map(product).collect::<Result<Vec<_>, _>>()?;
     model.replace_weights(node, &[("weight", Tensor::concat(1, &products.iter().collect::<Vec<_>>())?)])

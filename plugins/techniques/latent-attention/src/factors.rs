@@ -1,7 +1,7 @@
 //! The arithmetic: how keys are divided into a part that position rotates and one that it leaves alone, and the matrices
 //! that make of queries, keys and values those of latent attention.
 
-use aehost_sdk::technique::Pair;
+use aehost_sdk::technique::{Pair, largest};
 
 /// The shape of a layer's attention before.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,31 +17,25 @@ pub struct Shape {
 /// What the error in each element of keys and values costs, and what stands for the rotation where it is left out.
 #[derive(Debug)]
 pub struct Weights {
-    /// Square roots, `[kv_heads, pairs]`.
-    pub keys: Vec<f64>,
-    /// Square roots, `[kv_heads, value_dim]`.
-    pub values: Vec<f64>,
+    /// Square roots, `[joint]`: of keys, alike in both elements of a pair, then of values.
+    pub joint: Vec<f64>,
     /// The mean rotation of each pair, as a complex number.
     pub rotations: Vec<(f64, f64)>,
 }
 
-/// One direction across the key-value heads in one pair: a rotated pair of the shared key.
+/// The components that stay rotated: directions across the key-value heads, each in one pair.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Component {
-    pub pair: usize,
-    /// A unit vector, `[kv_heads]`, in keys times their weights.
-    pub direction: Vec<f64>,
+pub struct Rotated {
+    /// Radians a position by which each turns.
+    pub frequencies: Vec<f64>,
+    /// On keys times their weights, orthonormal: `[2 components, keys]`, the components' first elements before the second.
+    pub rows: Vec<f32>,
 }
 
 /// Matrices are row-major.
 pub type Matrix = Vec<f32>;
 
 impl Shape {
-    /// Query heads of a key-value head.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
     /// Elements of all heads' keys.
     pub fn keys(&self) -> usize {
         self.kv_heads * self.dim
@@ -52,172 +46,126 @@ impl Shape {
         self.kv_heads * (self.dim + self.value_dim)
     }
 
+    /// One matrix under another, for each query head that of its key-value head.
+    fn by_head(&self, of: impl Fn(usize) -> Matrix) -> Matrix {
+        (0..self.heads).flat_map(|head| of(head * self.kv_heads / self.heads)).collect()
+    }
+
     /// From mean squares of queries `[heads, dim]` and values `[kv_heads, value_dim]`, and the squared lengths of the output
     /// matrix's columns `[heads, value_dim]`. The error of a head's attention has two parts, that of a score times what
     /// values give the output, and that of a value: both in the units of the output.
     pub fn weights(&self, queries: &[f32], values: &[f32], outputs: &[f32], scale: f64, reach: u32) -> Weights {
-        let of_value = |head: usize, j: usize| f64::from(outputs[head * self.value_dim + j]);
-        let mut weights = Weights {
-            keys: vec![0.0; self.kv_heads * self.pairs.len()],
-            values: vec![0.0; self.kv_heads * self.value_dim],
-            rotations: self.pairs.iter().map(|pair| mean_rotation(pair.frequency, reach)).collect(),
-        };
+        let (mut of_keys, mut of_values) = (vec![0.0; self.keys()], vec![0.0; values.len()]);
         for head in 0..self.heads {
-            let kv = head / self.group();
+            let kv = head * self.kv_heads / self.heads;
             let mut given = 0.0;
             for j in 0..self.value_dim {
-                weights.values[kv * self.value_dim + j] += of_value(head, j);
-                given += of_value(head, j) * f64::from(values[kv * self.value_dim + j]);
+                let (value, output) = (kv * self.value_dim + j, f64::from(outputs[head * self.value_dim + j]));
+                of_values[value] += output;
+                given += output * f64::from(values[value]);
             }
-            for (l, pair) in self.pairs.iter().enumerate() {
+            for pair in &self.pairs {
                 let query: f64 = pair.elements.iter().map(|e| f64::from(queries[head * self.dim + e])).sum();
-                weights.keys[kv * self.pairs.len() + l] += scale * scale / 2.0 * query * given;
+                pair.elements.iter().for_each(|e| of_keys[kv * self.dim + e] += scale * scale / 2.0 * query * given);
             }
         }
-        for part in [&mut weights.keys, &mut weights.values] {
+        let roots = |part: Vec<f64>| {
             // An element that nothing reads still needs a finite inverse.
             let floor = part.iter().copied().fold(f64::MIN_POSITIVE, f64::max) * 1e-8;
-            part.iter_mut().for_each(|w| *w = w.max(floor).sqrt());
-        }
-        weights
+            part.into_iter().map(move |weight| weight.max(floor).sqrt())
+        };
+        let rotations = self.pairs.iter().map(|pair| pair.mean_rotation(reach)).collect();
+        Weights { joint: roots(of_keys).chain(roots(of_values)).collect(), rotations }
     }
 
     /// For each pair, the second moments across key-value heads of its weighted keys, `[kv_heads, kv_heads]`, of the keys'
     /// `[keys, keys]`.
     pub fn pair_moments(&self, gram: &[f32], weights: &Weights) -> Vec<Matrix> {
-        let (heads, keys) = (self.kv_heads, self.keys());
-        let of_pair = |(l, pair): (usize, &Pair)| {
+        let heads = self.kv_heads;
+        let of_pair = |pair: &Pair| {
             let entry = |i: usize| {
-                let (a, b) = (i / heads, i % heads);
-                let at = |e: &usize| f64::from(gram[(a * self.dim + e) * keys + b * self.dim + e]);
-                let weight = weights.keys[a * self.pairs.len() + l] * weights.keys[b * self.pairs.len() + l];
-                (weight * pair.elements.iter().map(at).sum::<f64>()) as f32
+                let at = |e: usize| (i / heads * self.dim + e, i % heads * self.dim + e);
+                let (a, b) = at(pair.elements[0]);
+                let moments = pair.elements.iter().map(|e| f64::from(gram[at(*e).0 * self.keys() + at(*e).1]));
+                (weights.joint[a] * weights.joint[b] * moments.sum::<f64>()) as f32
             };
             (0..heads * heads).map(entry).collect()
         };
-        self.pairs.iter().enumerate().map(of_pair).collect()
+        self.pairs.iter().map(of_pair).collect()
     }
 
     /// The `count` components that would lose most by not being rotated, by pair; `eigen` has the eigenvalues of each pair's
     /// moments and their vectors in columns.
-    pub fn rotated(&self, eigen: &[(Vec<f32>, Matrix)], weights: &Weights, count: usize) -> Vec<Component> {
+    pub fn rotated(&self, eigen: &[(Vec<f32>, Matrix)], weights: &Weights, count: usize) -> Rotated {
         let heads = self.kv_heads;
-        let mut all: Vec<(f64, Component)> = Vec::new();
-        for (l, (values, vectors)) in eigen.iter().enumerate().filter(|(l, _)| self.pairs[*l].frequency > 0.0) {
-            let (re, im) = weights.rotations[l];
-            for (m, value) in values.iter().enumerate() {
-                let direction = (0..heads).map(|g| f64::from(vectors[g * heads + m])).collect();
-                all.push((f64::from(*value) * (1.0 - re * re - im * im), Component { pair: l, direction }));
+        let lost = weights.rotations.iter().map(|(re, im)| 1.0 - re * re - im * im);
+        let losses = eigen.iter().zip(lost).flat_map(|((all, _), lost)| all.iter().map(move |x| f64::from(*x) * lost));
+        let mut chosen = largest(&losses.collect::<Vec<_>>(), count);
+        // What stands still loses nothing.
+        chosen.retain(|i| self.pairs[i / heads].frequency > 0.0);
+        let mut rows = vec![0.0; 2 * chosen.len() * self.keys()];
+        for (s, i) in chosen.iter().enumerate() {
+            for (half, e) in self.pairs[i / heads].elements.iter().enumerate() {
+                let row = &mut rows[(half * chosen.len() + s) * self.keys()..][..self.keys()];
+                (0..heads).for_each(|g| row[g * self.dim + e] = eigen[i / heads].1[g * heads + i % heads]);
             }
         }
-        all.sort_by(|a, b| b.0.total_cmp(&a.0));
-        all.truncate(count);
-        let mut components: Vec<Component> = all.into_iter().map(|(_, component)| component).collect();
-        components.sort_by_key(|component| component.pair);
-        components
+        Rotated { frequencies: chosen.iter().map(|i| self.pairs[i / heads].frequency).collect(), rows }
     }
 
     /// Keys and values -> what the latent is to hold, `[joint, joint]`: the keys without their rotated components, and the
     /// values, weighted.
-    pub fn remainder(&self, weights: &Weights, rotated: &[Component]) -> Matrix {
-        let (heads, joint) = (self.kv_heads, self.joint());
+    pub fn remainder(&self, weights: &Weights, Rotated { rows, .. }: &Rotated) -> Matrix {
+        let (keys, joint) = (self.keys(), self.joint());
         let mut map = vec![0f32; joint * joint];
-        for (l, pair) in self.pairs.iter().enumerate() {
-            let (re, im) = weights.rotations[l];
-            for i in 0..heads * heads {
-                let (a, b) = (i / heads, i % heads);
-                let removed =
-                    rotated.iter().filter(|c| c.pair == l).map(|c| c.direction[a] * c.direction[b]).sum::<f64>();
-                let kept = f64::from(u8::from(a == b)) - removed;
-                for e in pair.elements {
-                    let factor = re.hypot(im) * weights.keys[b * self.pairs.len() + l];
-                    map[(a * self.dim + e) * joint + b * self.dim + e] = (kept * factor) as f32;
+        for (pair, (re, im)) in self.pairs.iter().zip(&weights.rotations) {
+            for e in pair.elements {
+                let all: Vec<usize> = (0..self.kv_heads).map(|g| g * self.dim + e).collect();
+                let rows: Vec<&[f32]> = rows.chunks_exact(keys).filter(|r| all.iter().any(|i| r[*i] != 0.0)).collect();
+                for (a, b) in all.iter().flat_map(|a| all.iter().map(|b| (*a, *b))) {
+                    let removed: f64 = rows.iter().map(|row| f64::from(row[a]) * f64::from(row[b])).sum();
+                    let kept = f64::from(u8::from(a == b)) - removed;
+                    map[a * joint + b] = (kept * (re.hypot(*im) * weights.joint[b])) as f32;
                 }
             }
         }
-        for (i, weight) in weights.values.iter().enumerate() {
-            map[(self.keys() + i) * (joint + 1)] = *weight as f32;
-        }
+        (keys..joint).for_each(|i| map[i * (joint + 1)] = weights.joint[i] as f32);
         map
     }
 
     /// Keys -> the rotated key that all heads share, `[2 components, keys]`; pairs are half its elements apart.
-    pub fn rotated_key(&self, weights: &Weights, rotated: &[Component]) -> Matrix {
-        let mut map = vec![0f32; 2 * rotated.len() * self.keys()];
-        for g in 0..self.kv_heads {
-            self.place(rotated, g, (&mut map, self.keys(), g * self.dim), |l| weights.keys[g * self.pairs.len() + l]);
-        }
-        map
+    pub fn rotated_key(&self, weights: &Weights, rotated: &Rotated) -> Matrix {
+        let weights = weights.joint[..self.keys()].iter().cycle();
+        rotated.rows.iter().zip(weights).map(|(x, weight)| (f64::from(*x) * weight) as f32).collect()
     }
 
-    /// Each head's query -> the one for the shared rotated key, `[heads, 2 components, dim]`.
-    pub fn rotated_query(&self, weights: &Weights, rotated: &[Component]) -> Matrix {
-        let size = 2 * rotated.len() * self.dim;
-        let mut map = vec![0f32; self.heads * size];
-        for (head, map) in map.chunks_exact_mut(size).enumerate() {
-            let g = head / self.group();
-            self.place(rotated, g, (map, self.dim, 0), |l| 1.0 / weights.keys[g * self.pairs.len() + l]);
-        }
-        map
-    }
-
-    /// Writes one key-value head's part of the components, times a factor of their pairs, in rows of so many columns.
-    fn place(
-        &self,
-        rotated: &[Component],
-        head: usize,
-        (map, columns, first): (&mut [f32], usize, usize),
-        factor: impl Fn(usize) -> f64,
-    ) {
-        for (s, component) in rotated.iter().enumerate() {
-            for (half, e) in self.pairs[component.pair].elements.iter().enumerate() {
-                let at = (half * rotated.len() + s) * columns + first + e;
-                map[at] = (component.direction[head] * factor(component.pair)) as f32;
-            }
-        }
-    }
-
-    /// Each head's query -> the one for the latent, `[heads, rank, dim]`; the latent's `basis` is `[joint, rank]`, in what
-    /// [`Shape::remainder`] gives.
-    pub fn latent_query(&self, weights: &Weights, basis: &[f32], rank: usize) -> Matrix {
-        let mut map = vec![0f32; self.heads * rank * self.dim];
-        for (head, map) in map.chunks_exact_mut(rank * self.dim).enumerate() {
-            let g = head / self.group();
-            for (l, pair) in self.pairs.iter().enumerate() {
-                let (re, im) = weights.rotations[l];
-                let weight = re.hypot(im).max(f64::MIN_POSITIVE) * weights.keys[g * self.pairs.len() + l];
-                let (cos, sin) = (re / weight, im / weight);
+    /// Each head's query -> the one for what directions take of the keys, `[heads, directions, dim]`. They are the rows of a
+    /// matrix of so many columns, on keys times their weights; a rotation of each pair stands for the keys' own.
+    pub fn query(&self, weights: &Weights, rotations: &[(f64, f64)], directions: &[f32], columns: usize) -> Matrix {
+        self.by_head(|g| {
+            let mut map = vec![0f32; directions.len() / columns * self.dim];
+            for (pair, (re, im)) in self.pairs.iter().zip(rotations) {
                 let [a, b] = pair.elements;
-                for r in 0..rank {
-                    let of = |e: usize| f64::from(basis[(g * self.dim + e) * rank + r]);
-                    map[r * self.dim + a] = (of(a) * cos + of(b) * sin) as f32;
-                    map[r * self.dim + b] = (of(b) * cos - of(a) * sin) as f32;
+                let weight = re.hypot(*im).max(f64::MIN_POSITIVE) * weights.joint[g * self.dim + a];
+                let (cos, sin) = (re / weight, im / weight);
+                for (row, direction) in map.chunks_exact_mut(self.dim).zip(directions.chunks_exact(columns)) {
+                    let [x, y] = pair.elements.map(|e| f64::from(direction[g * self.dim + e]));
+                    (row[a], row[b]) = ((x * cos + y * sin) as f32, (y * cos - x * sin) as f32);
                 }
             }
-        }
-        map
+            map
+        })
     }
 
-    /// What attention gives of latents -> each head's of values, `[heads, value_dim, rank]`.
-    pub fn latent_values(&self, weights: &Weights, basis: &[f32], rank: usize) -> Matrix {
-        let rows = (0..self.heads * self.value_dim).map(|i| {
-            let value = i / self.value_dim / self.group() * self.value_dim + i % self.value_dim;
-            (value, &basis[(self.keys() + value) * rank..][..rank])
-        });
-        rows.flat_map(|(value, row)| row.iter().map(move |x| (f64::from(*x) / weights.values[value]) as f32)).collect()
+    /// What attention gives of latents -> each head's of values, `[heads, value_dim, rank]`; the latent's `basis` is
+    /// `[rank, joint]`, in what [`Shape::remainder`] gives.
+    pub fn values(&self, weights: &Weights, basis: &[f32]) -> Matrix {
+        let column = |i: usize| {
+            let rows = basis.chunks_exact(self.joint());
+            rows.map(move |row| (f64::from(row[i]) / weights.joint[i]) as f32)
+        };
+        self.by_head(|g| (0..self.value_dim).flat_map(|j| column(self.keys() + g * self.value_dim + j)).collect())
     }
-}
-
-/// The mean of exp(i frequency distance) over the distances of a query and its keys up to `reach`; near keys count for more,
-/// in proportion to 1 / (1 + distance).
-fn mean_rotation(frequency: f64, reach: u32) -> (f64, f64) {
-    let (mut re, mut im, mut sum) = (0.0, 0.0, 0.0);
-    for distance in 0..=reach {
-        let weight = 1.0 / (1.0 + f64::from(distance));
-        let (s, c) = (frequency * f64::from(distance)).sin_cos();
-        (re, im, sum) = (re + weight * c, im + weight * s, sum + weight);
-    }
-    (re / sum, im / sum)
 }
 
 #[cfg(test)]
@@ -295,14 +243,14 @@ mod tests {
         let case = Case::read();
         let (shape, weights) = (&case.shape, case.weights());
         let rotated = shape.rotated(&case.eigen(), &weights, 2);
-        let frequencies: Vec<f64> = rotated.iter().map(|c| shape.pairs[c.pair].frequency).collect();
+        let frequencies = &rotated.frequencies;
         let rank = shape.joint();
         let basis: Matrix = (0..rank * rank).map(|i| f32::from(u8::from(i % (rank + 1) == 0))).collect();
         let remainder = shape.remainder(&weights, &rotated);
         let key = shape.rotated_key(&weights, &rotated);
-        let [to_latent, to_rotated] =
-            [shape.latent_query(&weights, &basis, rank), shape.rotated_query(&weights, &rotated)];
-        let up = shape.latent_values(&weights, &basis, rank);
+        let to_latent = shape.query(&weights, &weights.rotations, &basis, rank);
+        let to_rotated = shape.query(&weights, &vec![(1.0, 0.0); shape.pairs.len()], &rotated.rows, shape.keys());
+        let up = shape.values(&weights, &basis);
         let tokens = case.reference["tokens"].as_u64().unwrap() as usize;
         let (queries, scores, values) = (case.numbers("queries"), case.numbers("scores"), case.numbers("values"));
         let part = |map: &[f32], head: usize| -> Matrix {
@@ -314,8 +262,8 @@ mod tests {
             let query = &queries[(at * shape.heads + head) * shape.dim..][..shape.dim];
             let joint = case.joint(of);
             let latent = times(&remainder, &joint);
-            let own = turned(&times(&part(&to_rotated, head), query), &frequencies, at);
-            let other = turned(&times(&key, &joint[..shape.keys()]), &frequencies, of);
+            let own = turned(&times(&part(&to_rotated, head), query), frequencies, at);
+            let other = turned(&times(&key, &joint[..shape.keys()]), frequencies, of);
             let plain = times(&part(&to_latent, head), query);
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
             near(dot(&plain, &latent) + dot(&own, &other), *score, &format!("head {head}, {at} to {of}"));
@@ -339,12 +287,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn what_stands_still_is_its_own_mean_and_what_turns_fast_has_nearly_none() {
-        assert_eq!(mean_rotation(0.0, 512), (1.0, 0.0));
-        let (re, im) = mean_rotation(2.0, 512);
-        assert!(re.hypot(im) < 0.3, "{re} + {im} i");
     }
 }

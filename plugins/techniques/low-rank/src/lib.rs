@@ -140,22 +140,15 @@ fn factor(model: &Editor, matrix: &Matrix, directions: &Tensor, rank: u32) -> Re
     let up = directions.slice(1, 0, rank)?;
     let down = up.transpose(&[])?.matmul(&numbers)?;
     let name = |part: &str| format!("{}.{part}", matrix.weight);
-    let form = weights::describe(&model.model(), &matrix.weight)?.representation;
-    weights::put(model, &name("down"), &down, form.dtype())?;
-    weights::put(model, &name("up"), &up, form.dtype())?;
+    let dtype = model.dtype_of(&matrix.weight)?;
+    weights::put(model, &name("down"), &down, &dtype)?;
+    weights::put(model, &name("up"), &up, &dtype)?;
     for node in users(model, matrix)? {
-        let part = |part: &str, input: ValueId, slots: Vec<Slot>| Spec {
-            name: format!("{}.{part}", node.spec.name),
-            inputs: vec![input],
-            weights: slots,
-            ..node.spec.clone()
-        };
-        let weight = |part: &str| Slot { name: "weight".into(), weight: name(part) };
-        let bias = node.spec.weights.iter().filter(|slot| slot.name == "bias").cloned();
-        let first = model.insert(&part("down", node.spec.inputs[0], vec![weight("down")]))?;
-        let slots = std::iter::once(weight("up")).chain(bias).collect();
-        let second = model.insert(&part("up", first.outputs[0], slots))?;
-        model.replace_uses(node.outputs[0], second.outputs[0], &[])?;
+        let first = model.node_beside(&node, "linear", &format!("{}.down", node.spec.name), &node.spec.role);
+        let first = first.inputs([node.spec.inputs[0]]).weight("weight", &name("down")).finish()?;
+        // The bias is the second's.
+        let second = model.node_again(&node, "up").inputs([first]).weight("weight", &name("up")).finish()?;
+        model.replace_uses(node.outputs[0], second, &[])?;
     }
     Ok(())
 }

@@ -114,12 +114,6 @@ impl Dense {
         self.down.spec.inputs[0]
     }
 
-    /// The matrices of gate and up, `[width, n]`, and down, `[n, width]`.
-    fn matrices(&self) -> [&str; 3] {
-        // A linear node has a weight.
-        [&self.gated.gate, &self.gated.up, &self.down].map(|node| node.weight("weight").unwrap_or_default())
-    }
-
     /// Its layer, for messages.
     fn place(&self) -> String {
         self.down.spec.layer.map_or(self.down.spec.name.clone(), |layer| format!("layer {layer}"))
@@ -145,72 +139,54 @@ fn dense_networks(model: &Model) -> Result<Vec<Dense>, Error> {
 }
 
 fn width(model: &Model, network: &Dense) -> Result<usize, Error> {
-    Ok(weights::describe(model, network.matrices()[0])?.shape[0] as usize)
+    Ok(weights::describe(model, network.gated.gate.matrix()?)?.shape[0] as usize)
 }
 
-/// Weight `[experts, n]` and bias of the map that predicts the norm of each expert's output: ridge regression.
-fn router(x: &Tensor, h: &Tensor, experts: &[Vec<usize>], outputs: &[Tensor]) -> Result<(Tensor, Tensor), Error> {
+/// The norm of each expert's output, `[tokens, experts]`, by what neurons give, `[tokens, width]`.
+fn norms(h: &Tensor, experts: &[Vec<usize>], outputs: &[Tensor]) -> Result<Tensor, Error> {
     let norm = |(members, output): (&Vec<usize>, &Tensor)| {
         h.take(1, members)?.matmul(&output.transpose(&[])?)?.reduce("norm", &[1], true)
     };
     let norms = experts.iter().zip(outputs).map(norm).collect::<Result<Vec<Tensor>, Error>>()?;
-    let norms = Tensor::concat(1, &norms.iter().collect::<Vec<_>>())?;
-    let (x_mean, norms_mean) = (x.reduce("mean", &[0], true)?, norms.reduce("mean", &[0], true)?);
-    let centred = x.binary("sub", &x_mean)?;
-    let turned = centred.transpose(&[])?;
-    let factor = turned.matmul(&centred)?.cholesky(DAMPING)?;
-    let cross = turned.matmul(&norms.binary("sub", &norms_mean)?)?;
-    let map = factor.triangular_solve(&factor.triangular_solve(&cross, false, false)?, false, true)?;
-    let offset = norms_mean.binary("sub", &x_mean.matmul(&map)?)?;
-    Ok((map.transpose(&[])?, offset.reshape(&[experts.len() as u32])?))
+    Tensor::concat(1, &norms.iter().collect::<Vec<_>>())
 }
 
 /// Puts a shared network and experts in a network's place; `x` and `h` are its input and what its neurons give,
 /// `[tokens, n]`.
 fn replace(model: &Editor, network: &Dense, cut: &Cut, x: &Tensor, h: &Tensor) -> Result<(), Error> {
-    let form = weights::describe(&model.model(), network.matrices()[0])?.representation;
-    let [gate, up, down] = network.matrices().map(|weight| read(model, weight));
-    let (gate, up, down, dtype) = (gate?, up?, down?, form.dtype());
+    let (input, Gated { gate, up, activation }) = (network.input(), &network.gated);
+    let site = Site::new(model, &network.down, gate)?;
+    let (gate, up, down) = (matrix_of(model, gate)?, matrix_of(model, up)?, matrix_of(model, &network.down)?);
     let lengths = down.reduce("norm", &[0], false)?.to_f32()?;
     let (width, hidden) = (lengths.len(), down.shape()[0]);
     let size = width / cut.experts;
     let active = clusters::active(&h.to_f32()?, &lengths, (width / ACTIVE).max(1));
     let Split { shared, experts } = clusters::split(&active, width, cut.shared * size, cut.routed());
     let outputs = experts.iter().map(|members| down.take(1, members)).collect::<Result<Vec<Tensor>, Error>>()?;
-    let (router, offset) = router(x, h, &experts, &outputs)?;
 
-    let prefix = network.down.spec.name.rsplit_once('.').map_or("feed-forward", |(prefix, _)| prefix);
-    let node =
-        |op: &str, name: &str, role: &str| model.node_beside(&network.down, op, &format!("{prefix}.{name}"), role);
-    let input = network.input();
-    let logits = node("linear", "router", "router").inputs([input]).new_weight("weight", &router, "float32")?;
-    let logits = logits.new_weight("bias", &offset, "float32")?.finish()?;
-    let routed: Vec<usize> = experts.concat();
-    let [count, size, hidden] = [experts.len() as u32, size as u32, hidden];
+    let router = Linear::fitted(input, x, &norms(h, &experts, &outputs)?, DAMPING)?;
+    let logits = site.node("linear", "router", "router").computes(&router, "float32")?.finish()?;
+    let (routed, count, size) = (experts.concat(), experts.len() as u32, size as u32);
     let stack = |matrix: &Tensor| matrix.take(0, &routed)?.reshape(&[count, size, hidden]);
     let outputs = Tensor::concat(0, &outputs.iter().collect::<Vec<_>>())?.reshape(&[count, hidden, size])?;
-    let mut y = node("experts", "experts", "expert")
+    let stacks = [("gate", &stack(&gate)?), ("up", &stack(&up)?), ("down", &outputs)];
+    let mut y = site
+        .weighted("experts", "experts", "expert", &stacks)?
         .inputs([input, logits])
         .attribute("top-k", cut.top_k as i64)
         .attribute("score", "one")
         .attribute("normalise", "none")
-        .attribute("activation", network.gated.activation.spec.op.as_str())
-        .new_weight("gate", &stack(&gate)?, dtype)?
-        .new_weight("up", &stack(&up)?, dtype)?
-        .new_weight("down", &outputs, dtype)?
+        .attribute("activation", activation.spec.op.as_str())
         .finish()?;
     if !shared.is_empty() {
-        let linear = |name: &str, role: &str, from, numbers: Tensor| {
-            node("linear", name, role).inputs([from]).new_weight("weight", &numbers, dtype)?.finish()
-        };
-        let gated = linear("shared.gate", "gate", input, gate.take(0, &shared)?)?;
-        let activation = &network.gated.activation.spec;
-        let gated = node(&activation.op, "shared.activation", "activation").inputs([gated]);
-        let gated = gated.attributes(&activation.attributes).finish()?;
+        let linear = |name: &str, role: &str, from, matrix| site.linear(name, role, &Linear::new(from, matrix));
+        let bent = linear("shared.gate", "gate", input, gate.take(0, &shared)?)?;
+        let bent = site.node(&activation.spec.op, "shared.activation", "activation").inputs([bent]);
+        let bent = bent.attributes(&activation.spec.attributes).finish()?;
         let factor = linear("shared.up", "up", input, up.take(0, &shared)?)?;
-        let neurons = node("mul", "shared.product", "other").inputs([gated, factor]).finish()?;
+        let neurons = site.node("mul", "shared.product", "other").inputs([bent, factor]).finish()?;
         let shared = linear("shared.down", "down", neurons, down.take(1, &shared)?)?;
-        y = node("add", "sum", "other").inputs([y, shared]).finish()?;
+        y = site.node("add", "sum", "other").inputs([y, shared]).finish()?;
     }
     model.replace_uses(network.down.outputs[0], y, &[])
 }

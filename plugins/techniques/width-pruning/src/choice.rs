@@ -22,15 +22,6 @@ impl Columns {
     }
 }
 
-/// Indices of the `count` largest, ascending; the earlier of equals.
-pub fn largest(scores: &[f64], count: usize) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order.truncate(count);
-    order.sort_unstable();
-    order.into_iter().map(|i| i as u32).collect()
-}
-
 /// Widths are a multiple of this where they were before, so that groups of a quantiser fit.
 fn step(width: usize) -> usize {
     [64, 32].into_iter().find(|step| width.is_multiple_of(*step) && width >= 4 * step).unwrap_or(1)
@@ -71,13 +62,14 @@ pub fn sums(errors: &[f64], size: usize) -> Vec<f64> {
 }
 
 /// The elements of some units of `size`.
-pub fn elements(units: &[u32], size: u32) -> Vec<u32> {
+pub fn elements(units: &[usize], size: usize) -> Vec<usize> {
     units.iter().flat_map(|unit| unit * size..(unit + 1) * size).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aehost_sdk::technique::largest;
     use serde_json::Value;
 
     fn reference() -> (Vec<Columns>, Value) {
@@ -114,7 +106,7 @@ mod tests {
         let errors: Vec<Vec<f64>> = layers.iter().map(|layer| layer.errors(true)).collect();
         let widths: Vec<u64> = adaptive(&errors, 0.4).into_iter().map(|w| w as u64).collect();
         assert_eq!(widths, integers(&reference["widths"]));
-        let kept: Vec<u64> = largest(&errors[0], 10).into_iter().map(u64::from).collect();
+        let kept: Vec<u64> = largest(&errors[0], 10).into_iter().map(|i| i as u64).collect();
         assert_eq!(kept, integers(&reference["kept"]));
     }
 
@@ -130,6 +122,5 @@ mod tests {
     fn heads_are_units_of_their_elements() {
         assert_eq!(sums(&[1.0, 2.0, 3.0, 4.0], 2), [3.0, 7.0]);
         assert_eq!(elements(&[0, 2], 2), [0, 1, 4, 5]);
-        assert_eq!(largest(&[3.0, 7.0, 3.0], 2), [0, 1], "the earlier of equals stays");
     }
 }

@@ -61,7 +61,7 @@ impl Technique for WidthPruning {
             _ => choice::uniform(&errors, share),
         };
         for (i, network) in networks.iter().enumerate() {
-            let kept = choice::largest(&errors[i], widths[i]);
+            let kept = largest(&errors[i], widths[i]);
             keep_columns(model, &network.down, &kept, compensate.then_some(&neurons[i]))?;
             network.makers.iter().try_for_each(|maker| keep_rows(model, maker, &kept))?;
         }
@@ -75,7 +75,7 @@ impl Technique for WidthPruning {
             model.state("feed-forward", *width as i64)?;
         }
         match blocks.first() {
-            Some(block) => state_heads(model, block.heads / block.kv_heads),
+            Some(block) => state_heads(model, block.shared()),
             None => Ok(()),
         }
     }
@@ -92,19 +92,15 @@ fn moments(model: &Editor, readers: &[&Node]) -> Result<Vec<Columns>, Error> {
     log::progress(0.0, "collecting moments of activations");
     let statistics = calibration::collect(model, &wanted, TOKENS)?.values;
     let columns = |(node, moments): (&&Node, &[Tensor])| {
-        let length = weight(model, node)?.unary("square")?.reduce("sum", &[0], false)?;
+        let length = matrix_of(model, node)?.unary("square")?.reduce("sum", &[0], false)?;
         let [mean, second] = [0, 1].map(|i: usize| moments[i].to_f32());
         Ok(Columns { mean: mean?, second: second?, length: length.to_f32()? })
     };
     readers.iter().zip(statistics.chunks_exact(2)).map(columns).collect()
 }
 
-fn weight(model: &Editor, node: &Node) -> Result<Tensor, Error> {
-    read(model, node.weight("weight").unwrap_or_default())
-}
-
 /// Keeps some rows of a matrix and its bias.
-fn keep_rows(model: &Editor, node: &Node, kept: &[u32]) -> Result<(), Error> {
+fn keep_rows(model: &Editor, node: &Node, kept: &[usize]) -> Result<(), Error> {
     let mut replaced = Vec::new();
     for slot in &node.spec.weights {
         replaced.push((slot.name.as_str(), weights::get(&model.model(), &slot.weight, None)?.take(0, kept)?));
@@ -113,11 +109,11 @@ fn keep_rows(model: &Editor, node: &Node, kept: &[u32]) -> Result<(), Error> {
 }
 
 /// Keeps some columns of a matrix; the mean of what the others gave goes into its bias, where the means are given.
-fn keep_columns(model: &Editor, node: &Node, kept: &[u32], means: Option<&Columns>) -> Result<(), Error> {
-    let matrix = weight(model, node)?;
+fn keep_columns(model: &Editor, node: &Node, kept: &[usize], means: Option<&Columns>) -> Result<(), Error> {
+    let matrix = matrix_of(model, node)?;
     if let Some(columns) = means {
         let mut gone = columns.mean.clone();
-        kept.iter().for_each(|i| gone[*i as usize] = 0.0);
+        kept.iter().for_each(|i| gone[*i] = 0.0);
         let gone = Tensor::from_f32(&[gone.len() as u32, 1], &gone)?;
         let rows = matrix.shape()[0];
         let given = matrix.matmul(&gone)?.reshape(&[rows])?;
@@ -144,10 +140,10 @@ fn remove_heads(
     columns: &Columns,
     compensate: bool,
 ) -> Result<(), Error> {
-    let shared = block.heads / block.kv_heads;
+    let shared = block.shared();
     let errors = choice::sums(&columns.errors(compensate), (shared * block.value_dim) as usize);
-    let groups = choice::largest(&errors, kept as usize);
-    let elements = |of_group: u32| choice::elements(&groups, of_group);
+    let groups = largest(&errors, kept as usize);
+    let elements = |of_group: u32| choice::elements(&groups, of_group as usize);
     keep_rows(model, &block.query.linear, &elements(shared * block.head_dim))?;
     keep_rows(model, &block.key.linear, &elements(block.head_dim))?;
     keep_rows(model, &block.value.linear, &elements(block.value_dim))?;
@@ -157,19 +153,12 @@ fn remove_heads(
     }
     model.infer(&[&block.cache])?;
     // Attributes change one by one, but neither count of heads fits without the other.
-    let again =
-        |node: Node, inputs: Vec<ValueId>| Spec { name: format!("{}.pruned", node.spec.name), inputs, ..node.spec };
-    let mut attention = again(block.attention.clone(), block.attention.spec.inputs.clone());
-    for attribute in &mut attention.attributes {
-        match attribute.name.as_str() {
-            "heads" => attribute.value = Value::Integer(i64::from(kept * shared)),
-            "kv-heads" => attribute.value = Value::Integer(i64::from(kept)),
-            _ => {}
-        }
-    }
-    let attention = model.insert(&attention)?;
-    let output = model.insert(&again(model.model().node(block.output.id)?, attention.outputs))?;
-    model.replace_uses(block.output.outputs[0], output.outputs[0], &[])
+    let heads = [("heads", kept * shared), ("kv-heads", kept)];
+    let again = model.node_again(&block.attention, "pruned").inputs(block.attention.spec.inputs.iter().copied());
+    let attention = heads.into_iter().fold(again, |node, (name, count)| node.attribute(name, i64::from(count)));
+    let output = model.model().node(block.output.id)?;
+    let output = model.node_again(&output, "pruned").inputs([attention.finish()?]).finish()?;
+    model.replace_uses(block.output.outputs[0], output, &[])
 }
 
 fn state_heads(model: &Editor, shared: u32) -> Result<(), Error> {

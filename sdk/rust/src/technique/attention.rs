@@ -66,6 +66,21 @@ impl AttentionBlock {
         }
         Ok(key)
     }
+
+    /// Queries and keys before their rope, and the values.
+    ///
+    /// # Errors
+    /// As [`AttentionBlock::rope`].
+    pub fn unrotated(&self) -> Result<[ValueId; 3], Error> {
+        self.rope()?;
+        let before = |of: &Projection| of.steps.last().map_or(of.linear.outputs[0], |rope| rope.spec.inputs[0]);
+        Ok([before(&self.query), before(&self.key), self.cache.spec.inputs[1]])
+    }
+
+    /// Query heads that share a key-value head.
+    pub fn shared(&self) -> u32 {
+        self.heads / self.kv_heads
+    }
 }
 
 /// The attention blocks of a model, in order.
@@ -211,7 +226,7 @@ mod tests {
         );
         assert_eq!((block.cache.id, block.output.id, block.kv_heads, block.value_dim), (6, 8, 2, 16));
         assert!(block.key.normed() && !block.query.normed());
-        assert_eq!(block.rope().map(|node| node.id), Ok(5));
+        assert_eq!((block.rope().map(|node| node.id), block.unrotated()), (Ok(5), Ok([10, 13, 12])));
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl Editor {
         // All are its own before the first has another shape.
         let names = slots.iter().map(|(slot, _)| self.own_weight(node, slot)).collect::<Result<Vec<_>, _>>()?;
         for (name, (_, numbers)) in names.iter().zip(slots) {
-            weights::put(self, name, numbers, weights::describe(&self.model(), name)?.representation.dtype())?;
+            weights::put(self, name, numbers, &self.dtype_of(name)?)?;
         }
         Ok(())
     }
@@ -35,6 +35,14 @@ impl Editor {
         weights::copy(self, name, &own)?;
         self.set_weight(node.id, &Slot { name: slot.into(), weight: own.clone() })?;
         Ok(own)
+    }
+
+    /// The type of a weight's numbers when it is edited: its own, if it is dense, else float16.
+    ///
+    /// # Errors
+    /// invalid-input where there is no such weight.
+    pub fn dtype_of(&self, weight: &str) -> Result<String, Error> {
+        Ok(weights::describe(&self.model(), weight)?.representation.dtype().to_owned())
     }
 
     /// Infers the shapes of these nodes' outputs anew, one after another: what reads them may then change.
@@ -90,9 +98,7 @@ fn holds(node: &Node, attribute: &Setting) -> bool {
 /// # Errors
 /// Those of the host and of `edit`.
 pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
-    let before = model.model();
-    let form = weights::describe(&before, weight)?.representation;
-    weights::put(model, weight, &edit(&weights::get(&before, weight, None)?)?, form.dtype())
+    weights::put(model, weight, &edit(&weights::get(&model.model(), weight, None)?)?, &model.dtype_of(weight)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Layers as the graph shows them: nodes of one layer number, with the one value that enters and the one that leaves.
 
-use super::{Editor, Error, Filter, Model, Node, Tensor, ValueId, Wanted, calibration};
+use super::{Editor, Error, Filter, Model, Node, Tensor, ValueId, Wanted, calibration, largest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Calibration tokens over which a cosine is averaged.
@@ -84,16 +84,7 @@ pub fn least_influential(model: &Editor, layers: &[Layer], count: usize) -> Resu
     let wanted: Vec<Wanted> = layers.iter().map(cosine).collect();
     let statistics = calibration::collect(model, &wanted, TOKENS)?;
     let cosines = statistics.values.iter().map(Tensor::scalar).collect::<Result<Vec<f64>, Error>>()?;
-    Ok(highest(&cosines, count).into_iter().map(|index| layers[index].clone()).collect())
-}
-
-/// Indices of the `count` highest cosines, ascending; the earlier of equals.
-fn highest(cosines: &[f64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..cosines.len()).collect();
-    order.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]));
-    order.truncate(count);
-    order.sort_unstable();
-    order
+    Ok(largest(&cosines, count).into_iter().map(|index| layers[index].clone()).collect())
 }
 
 #[cfg(test)]
@@ -143,11 +134,5 @@ mod tests {
         let error = from_nodes(&nodes, &[105]).unwrap_err();
         assert_eq!(error.code, "not-applicable");
         assert_eq!(error.message, "2 values leave layer 0 instead of one: it cannot be dropped");
-    }
-
-    #[test]
-    fn the_layers_with_the_highest_cosine_go_first() {
-        assert_eq!(highest(&[0.4, 0.99, 0.7, 0.99, 0.95], 3), [1, 3, 4]);
-        assert_eq!(highest(&[0.5, 0.5, 0.5], 1), [0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
+mod assign;
 mod attention;
 mod basis;
 mod between;
@@ -10,10 +11,13 @@ mod feedback;
 mod fold;
 mod insert;
 pub mod knapsack;
+mod latent;
 mod layers;
+mod linear;
 mod matrices;
 mod network;
 mod numbers;
+mod order;
 pub mod quantiser;
 mod rope;
 mod sequences;
@@ -21,6 +25,7 @@ mod stream;
 pub mod testing;
 mod wiring;
 
+pub use assign::balanced;
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use basis::times;
 pub use between::{insert_after, insert_before, insert_between};
@@ -29,11 +34,14 @@ pub use edit::change;
 pub use encoding::{encode_groups, store_codes};
 pub use feedback::Feedback;
 pub use fold::{Fold, Maker};
-pub use insert::Insert;
+pub use insert::{Insert, Site};
+pub use latent::Latent;
 pub use layers::{Layer, layers, least_influential};
+pub use linear::Linear;
 pub use matrices::{Group, Matrix, layer_matrices, matrices};
 pub use network::{Gated, Network, networks};
-pub use numbers::{each_stretch, read};
+pub use numbers::{each_stretch, matrix_of, read};
+pub use order::{descending, largest};
 pub use quantiser::AffineForm;
 pub use rope::{Pair, rope_pairs, turned_together};
 pub use sequences::{budgets, longest_sequence};
@@ -150,6 +158,14 @@ impl Node {
     /// An attribute by name.
     pub fn attribute(&self, name: &str) -> Option<&Value> {
         self.spec.attributes.iter().find(|a| a.name == name).map(|a| &a.value)
+    }
+
+    /// The weight in its slot `weight`.
+    ///
+    /// # Errors
+    /// invalid-input where the slot is empty.
+    pub fn matrix(&self) -> Result<&str, Error> {
+        self.weight("weight").ok_or_else(|| Error::invalid(format!("node `{}` has no weight", self.spec.name)))
     }
 
     /// The weight in a slot.

@@ -1,6 +1,6 @@
 //! Numbers of the host's tensors in the plugin's own memory, for loops that no operation of the host does.
 
-use super::{Editor, Error, Matrix, Span, Tensor, weights};
+use super::{Editor, Error, Matrix, Node, Span, Tensor, weights};
 use aehost_numerics::{from_bytes, to_bytes};
 
 /// Elements that one call carries.
@@ -56,6 +56,15 @@ impl Tensor {
         Ok((values, vectors.take(1, &reversed)?))
     }
 
+    /// A matrix of four: two rows of two, side by side.
+    ///
+    /// # Errors
+    /// Those of the host: invalid-input where sides that meet differ.
+    pub fn blocks(of: [[&Self; 2]; 2]) -> Result<Self, Error> {
+        let [upper, lower] = of.map(|row| Self::concat(1, &row));
+        Self::concat(0, &[&upper?, &lower?])
+    }
+
     /// The elements at some indices of an axis of a matrix, in their order.
     ///
     /// # Errors
@@ -98,6 +107,14 @@ pub fn read(model: &Editor, weight: &str) -> Result<Tensor, Error> {
         [.., columns] => tensor.reshape(&[shape.iter().rev().skip(1).product(), *columns]),
         [] => Err(Error::invalid(format!("weight `{weight}` has no dimensions"))),
     }
+}
+
+/// The same of the matrix in a node's slot `weight`.
+///
+/// # Errors
+/// invalid-input where the slot is empty.
+pub fn matrix_of(model: &Editor, node: &Node) -> Result<Tensor, Error> {
+    read(model, node.matrix()?)
 }
 
 /// Shows the rows of a matrix, whole ones and in order, but only a stretch of them at a time: a matrix may be larger than a

@@ -11,6 +11,20 @@ pub struct Pair {
     pub frequency: f64,
 }
 
+impl Pair {
+    /// The mean of exp(i frequency distance), as a complex number, over the distances of a query and its keys up to `reach`;
+    /// near keys count for more, in proportion to 1 / (1 + distance).
+    pub fn mean_rotation(&self, reach: u32) -> (f64, f64) {
+        let (mut re, mut im, mut sum) = (0.0, 0.0, 0.0);
+        for distance in 0..=reach {
+            let weight = 1.0 / (1.0 + f64::from(distance));
+            let (s, c) = (self.frequency * f64::from(distance)).sin_cos();
+            (re, im, sum) = (re + weight * c, im + weight * s, sum + weight);
+        }
+        (re / sum, im / sum)
+    }
+}
+
 /// The elements of a head of `dim` that turn together; those that the rope, if there is one, leaves alone pair up too.
 ///
 /// # Errors
@@ -116,5 +130,13 @@ mod tests {
     fn without_a_rope_neighbours_pair_up() {
         assert_eq!(turned_together(None, 4).unwrap(), [[0, 1], [2, 3]]);
         assert_eq!(turned_together(None, 3).unwrap_err().code, "not-applicable");
+    }
+
+    #[test]
+    fn what_stands_still_is_its_own_mean_and_what_turns_fast_has_nearly_none() {
+        let mean = |frequency| Pair { elements: [0, 1], frequency }.mean_rotation(512);
+        assert_eq!(mean(0.0), (1.0, 0.0));
+        let (re, im) = mean(2.0);
+        assert!(re.hypot(im) < 0.3, "{re} + {im} i");
     }
 }
