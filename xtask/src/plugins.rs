@@ -183,6 +183,7 @@ fn compile(packages: &[Package], guests: &Path, toolchain: Option<&str>, quiet: 
         .args(["build", "--profile", "plugin", "--target", TARGET, "--target-dir"])
         .arg(guests)
         .args(packages.iter().flat_map(|p| ["-p", p.name.as_str()]))
+        // The profile strips only packages whose profile has no overrides.
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "-C target-feature=+simd128 -C strip=symbols")
         .current_dir(root());
     if quiet {

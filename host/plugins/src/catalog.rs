@@ -17,6 +17,7 @@ use aehost_common::{
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime::component::Component;
 
 /// How a catalog is loaded.
@@ -80,6 +81,30 @@ impl<'a> Loader<'a> {
         let runtime = Arc::new(Runtime::start()?);
         let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &runtime.engine));
         Ok(Self { options, runtime, cache })
+    }
+
+    /// All of them, in order. wasmtime compiles the functions of a component side by side, but much of its work is done by one
+    /// thread: several components at once keep the processor busy.
+    fn load_all(&self, paths: &[PathBuf], lock: Option<&Lock>) -> Vec<Result<(PluginInfo, Entry), PluginError>> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mine = std::iter::from_fn(|| {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                Some((index, paths.get(index)?))
+            });
+            mine.map(|(index, path)| (index, self.load(path, lock))).collect::<Vec<_>>()
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len());
+        let mut loaded: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            threads.into_iter().flat_map(join).collect::<Vec<_>>()
+        });
+        loaded.sort_by_key(|(index, _)| *index);
+        loaded.into_iter().map(|(_, loaded)| loaded).collect()
     }
 
     fn load(&self, path: &Path, lock: Option<&Lock>) -> Result<(PluginInfo, Entry), PluginError> {
@@ -243,8 +268,8 @@ impl Catalog {
         let mut catalog = Self { entries: Vec::new(), refused: Vec::new() };
         for folder in folders {
             let lock = Lock::read(folder)?;
-            for path in components(folder)? {
-                match loader.load(&path, lock.as_ref()) {
+            for loaded in loader.load_all(&components(folder)?, lock.as_ref()) {
+                match loaded {
                     Ok((info, entry)) => catalog.add(info, entry),
                     Err(error) => catalog.refused.push(error),
                 }
