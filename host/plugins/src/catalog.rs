@@ -96,7 +96,7 @@ impl<'a> Loader<'a> {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len());
         let mut loaded: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| match thread.join() {
                 Ok(done) => done,
                 Err(panic) => std::panic::resume_unwind(panic),

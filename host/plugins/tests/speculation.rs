@@ -69,7 +69,7 @@ fn sorts() -> Vec<(&'static str, Variant)> {
         ("window", cache("float16", &[("window", 24)])),
         ("affine8", cache("affine8", &[("interval", 32)])),
         ("affine4", cache("affine4", &[("interval", 64)])),
-        ("affine2 in a window", cache("affine2", &[("interval", 32), ("window", 40), ("sinks", 4)])),
+        ("affine8 in a window", cache("affine8", &[("interval", 64), ("window", 24), ("sinks", 4)])),
         ("accumulated", evicting("accumulated", "float32")),
         ("latest", evicting("latest", "q8_0")),
         ("accumulated, in few bits", evicting("accumulated", "affine8")),

@@ -149,12 +149,14 @@ impl Grouped {
         self.settle(width);
     }
 
-    /// Of these rows, those that share a group with one that is kept are kept too.
+    /// Of these rows, those that share a group with one that is kept are kept too, and all that have not settled: which rows
+    /// will share a group must not depend on when others go.
     pub fn whole_groups(&self, keep: &mut [bool]) {
         for block in keep[..self.encoded].chunks_mut(BLOCK) {
             let any = block.contains(&true);
             block.fill(any);
         }
+        keep[self.encoded..].fill(true);
     }
 
     /// Keeps the rows for which `keep` is true: all or none of a group.

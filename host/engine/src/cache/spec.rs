@@ -146,7 +146,10 @@ impl CacheSpec {
 
     /// Tokens that are kept at most, of a sequence so long; steps add `slack` before anything goes.
     pub fn kept(&self, tokens: usize, slack: usize) -> usize {
-        let windowed = if self.window == 0 { tokens } else { self.window + self.sinks + EVICTION_SLACK + slack };
+        // Groups go whole, and only once they have settled.
+        let groups = if let CacheType::Affine(_) = self.dtype { self.interval + 2 * BLOCK } else { 0 };
+        let windowed =
+            if self.window == 0 { tokens } else { self.window + self.sinks + EVICTION_SLACK + slack + groups };
         let evicted = self.eviction.as_ref().map_or(tokens, |eviction| eviction.keep + self.interval);
         tokens.min(windowed).min(evicted)
     }
