@@ -17,12 +17,7 @@ impl Technique for CacheEviction {
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
         caches(model)?;
-        let longest = longest_sequence(model, facts)?;
-        let sizes = budgets(longest);
-        if sizes.is_empty() {
-            let message = format!("sequences of {longest} tokens are too short to leave any out");
-            return Err(Error::not_applicable(message));
-        }
+        let sizes = budgets(model, facts)?;
         let policy = "Which stay: a window of the latest, or what all queries or the latest ones look at most.";
         let policy = choice("policy", policy, ["window", "accumulated", "latest"]).default("accumulated");
         let sinks = choice("sinks", "First tokens that are always kept.", [0i64, 4, 16]).ordered().default(4i64);

@@ -16,12 +16,7 @@ impl Technique for SparseAttention {
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
         attentions(model)?;
-        let longest = longest_sequence(model, facts)?;
-        let sizes = budgets(longest);
-        if sizes.is_empty() {
-            let message = format!("sequences of {longest} tokens are too short to leave any out");
-            return Err(Error::not_applicable(message));
-        }
+        let sizes = budgets(model, facts)?;
         let dense = "First layers that see all tokens: their attention is spread out.";
         Ok(vec![
             integer("dense-layers", dense, 0..=4).default(2i64).into(),

@@ -44,7 +44,7 @@ pub use numbers::{each_stretch, matrix_of, read};
 pub use order::{descending, largest};
 pub use quantiser::AffineForm;
 pub use rope::{Pair, rope_pairs, turned_together};
-pub use sequences::{budgets, longest_sequence};
+pub use sequences::budgets;
 pub use stream::{Edge, Norm, Segment, Stream};
 pub use wiring::Wiring;
 

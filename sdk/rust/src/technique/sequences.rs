@@ -2,21 +2,27 @@
 
 use super::{Error, Facts, Model, Node, Value};
 
-/// Tokens of the longest sequence that the scenario makes; without one, what the model was made for.
+/// Up to four numbers of tokens, the largest first, that leave something of the longest sequence out.
 ///
 /// # Errors
-/// not-applicable where the model does not say its context.
-pub fn longest_sequence(model: &Model, facts: &Facts) -> Result<i64, Error> {
-    Ok(longest(model.integer("context")?, facts))
+/// not-applicable where the model does not say its context, or sequences are too short.
+pub fn budgets(model: &Model, facts: &Facts) -> Result<Vec<i64>, Error> {
+    let longest = longest(model.integer("context")?, facts);
+    let sizes = powers_below(longest);
+    match sizes.is_empty() {
+        true => Err(Error::not_applicable(format!("sequences of {longest} tokens are too short to leave any out"))),
+        false => Ok(sizes),
+    }
 }
 
+/// Tokens of the longest sequence that the scenario makes; without one, what the model was made for.
 fn longest(context: i64, facts: &Facts) -> i64 {
     let scenario = facts.integer("scenario.prompt_tokens").ok().zip(facts.integer("scenario.output_tokens").ok());
     scenario.map_or(context, |(prompt, output)| (prompt + output).min(context))
 }
 
-/// Up to four numbers of tokens, the largest first, that leave something of `tokens` out: powers of two from 64 on.
-pub fn budgets(tokens: i64) -> Vec<i64> {
+/// The four largest powers of two from 64 on that are smaller, the largest first.
+fn powers_below(tokens: i64) -> Vec<i64> {
     let powers = (6..31).map(|power| 1i64 << power).take_while(|size| *size < tokens);
     let mut sizes: Vec<i64> = powers.collect();
     sizes.reverse();
@@ -37,9 +43,9 @@ mod tests {
 
     #[test]
     fn budgets_are_smaller_than_the_longest_sequence() {
-        assert_eq!(budgets(288), [256, 128, 64]);
-        assert_eq!(budgets(8192), [4096, 2048, 1024, 512]);
-        assert!(budgets(64).is_empty());
+        assert_eq!(powers_below(288), [256, 128, 64]);
+        assert_eq!(powers_below(8192), [4096, 2048, 1024, 512]);
+        assert!(powers_below(64).is_empty());
     }
 
     #[test]
