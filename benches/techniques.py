@@ -1,79 +1,99 @@
-"""What each technique does alone: divergence and accuracy, memory, speed and time to apply, as a table in Markdown.
+"""What each technique does alone, with its default settings: a table in Markdown of divergence and accuracy, memory, speed
+and time to apply, from a study whose trials are one technique each.
 
-    aehost model pull smollm2-135m-instruct gemma-3-270m
     python3 benches/techniques.py target/release/aehost [--model smollm2-135m-instruct] [--threads 2] [--items 200]
-        [TECHNIQUE[:NAME=VALUE,...] ...]
 
-Without names it takes every technique of plugins/dist that applies to the model, with its default settings. Divergence is the
-mean KL from the model as float16 on tales that are not the calibration text, accuracy that on OpenBookQA, with the standard
-error of either. Memory is the peak of a process that answers 64 tokens after a prompt of 256.
+Takes every technique of plugins/ that applies to the model: some 20 to 40 minutes, and an interrupted run goes on where it
+was. Divergence is the mean KL from the model as float16 on tales that are not the calibration text, accuracy that on
+OpenBookQA, with their standard errors. Memory is the peak of a process that answers 64 tokens after a prompt of 256.
 """
 
 import argparse
-import glob
 import json
 import os
 import subprocess
-import sys
+import tempfile
 
 MEBIBYTE = 1 << 20
+STUDY = """
+[study]
+model = "{model}"
+threads = {threads}
+plugins = ["plugins"]
+confirm = false
+
+[[evaluator]]
+id = "multiple-choice"
+data = "openbookqa"
+items = {items}
+
+[[evaluator]]
+id = "divergence"
+data = "andersen"
+items = 6
+
+[scenario]
+prompt-tokens = 256
+output-tokens = 64
+
+[strategy]
+id = "grid" # begins with each technique alone
+
+[budget]
+trials = {trials}
+time = "none"
+"""
+COLUMNS = ["technique", "divergence, nats/token", "accuracy, %", "weights, MiB", "peak, MiB", "prefill, tokens/s",
+           "decode, tokens/s", "applied in, s"]
 
 
-def run(words):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+def aehost(program, *words):
+    done = subprocess.run([program, *words, "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
 
 
-def techniques(folder):
-    names = sorted(os.path.basename(path) for path in glob.glob(f"{folder}/technique-*.wasm"))
-    return [name.removeprefix("technique-").removesuffix(".wasm") for name in names]
-
-
-def measure(arguments, technique):
-    """The cells of a row, or why there is none."""
-    subject = ["--plugins", arguments.plugins, "--model", arguments.model, "--threads", arguments.threads, "--json"]
-    if technique:
-        subject += ["--apply", technique]
-    words = [arguments.aehost, "bench", *subject, "--prompt-tokens", 256, "--output-tokens", 64, "--repeat", 3]
-    code, output, error = run(words)
-    if code != 0:
-        return None, error.strip().splitlines()[-1]
-    speed = json.loads(output)
-    quality = []
-    for evaluator, items in (("divergence:andersen", 6), ("multiple-choice:openbookqa", arguments.items)):
-        words = [arguments.aehost, "evaluate", *subject, "--evaluator", evaluator, "--items", items]
-        code, output, error = run(words)
-        if code != 0:
-            return None, error.strip().splitlines()[-1]
-        metrics = json.loads(output)["metrics"]
-        metric = next(iter(metrics.values()))
-        quality.append(f"{metric['value']:.4f} ± {metric['standard_error']:.4f}")
+def row(trial):
+    """The cells of a trial."""
+    names = " + ".join(choice["technique"] for choice in trial["configuration"]) or "none (float16)"
+    outcome = trial["outcome"]
+    if outcome["kind"] != "ok":
+        return [names, json.dumps(outcome), *[""] * (len(COLUMNS) - 2)]
+    metrics = outcome["measurements"]["metrics"]
+    value = lambda metric: metrics[metric]["value"]
+    spread = lambda metric: metrics[metric]["standard_error"]
+    seconds = sum(trial["timings"].get(f"apply.{part}", 0) for part in ("predict", "techniques", "encode"))
     return [
-        *quality,
-        f"{speed['peak_memory_bytes']['median'] / MEBIBYTE:.0f}",
-        f"{speed['prefill_tokens_per_second']['median']:.0f}",
-        f"{speed['decode_tokens_per_second']['median']:.0f}",
-        f"{speed['apply_ms'] / 1000:.1f}",
-    ], None
+        names,
+        f"{value('divergence.mean_kl'):.4f} ± {spread('divergence.mean_kl'):.4f}",
+        f"{100 * value('multiple-choice.acc_norm'):.1f} ± {100 * spread('multiple-choice.acc_norm'):.1f}",
+        f"{value('memory.weights_bytes') / MEBIBYTE:.0f}",
+        f"{value('memory.peak_bytes') / MEBIBYTE:.0f}",
+        f"{value('throughput.prefill_tokens_per_s'):.0f}",
+        f"{value('throughput.decode_tokens_per_s'):.1f}",
+        f"{seconds:.1f}",
+    ]
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("aehost")
-    parser.add_argument("technique", nargs="*")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--plugins", default="plugins")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--items", type=int, default=200)
     arguments = parser.parse_args()
-    print("| technique | divergence, nats/token | accuracy | peak memory, MiB | prefill, tokens/s | decode, tokens/s | applied in, s |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for technique in [None, *(arguments.technique or techniques(f"{arguments.plugins}/dist"))]:
-        cells, why = measure(arguments, technique)
-        if cells is None:
-            print(f"{technique}: {why}", file=sys.stderr)
-            continue
-        print(f"| {technique or 'none (float16)'} | {' | '.join(cells)} |", flush=True)
+    if not os.path.exists(arguments.model):
+        subprocess.run([arguments.aehost, "model", "pull", arguments.model], check=True)
+    plugins = aehost(arguments.aehost, "plugins", "list", "--plugins", "plugins", "--model", arguments.model)
+    applicable = [plugin for plugin in plugins if plugin["kind"] == "technique" and plugin.get("parameters") is not None]
+    study = STUDY.format(model=arguments.model, threads=arguments.threads, items=arguments.items, trials=len(applicable) + 1)
+    name = f"techniques-{os.path.basename(arguments.model)}"
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(study)
+        file.flush()
+        subprocess.run([arguments.aehost, "run", file.name, "--study", name, "--resume"], check=True)
+    print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+    for trial in aehost(arguments.aehost, "export-json", name)["trials"]:
+        print(f"| {' | '.join(row(trial))} |")
 
 
 if __name__ == "__main__":

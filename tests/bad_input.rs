@@ -63,6 +63,20 @@ fn a_model_without_tokenizer_is_refused() {
 }
 
 #[test]
+fn a_companion_with_another_vocabulary_is_refused() {
+    let bed = Bed::default();
+    let mut other = model::llama(model::TINY);
+    let tokens = (0..288).map(|n| if n < 288 - 1 { format!("<{n}>") } else { "last".into() }).collect();
+    other.set("tokenizer.ggml.tokens", aehost_formats::gguf::Value::Strings(tokens));
+    other.save(&bed.path("other.gguf")).unwrap();
+    let expected = "companion HOME/other.gguf: it needs the vocabulary of the model beside which it is used, but token 0 is \
+                    \"<0>\" there, and \"\u{100}\" here\n";
+    assert_eq!(refused(&bed, &["--companion", "other.gguf"]), (1, expected.into()));
+    let said = "`none.gguf` is neither a file nor a known model: check the path, or choose a name from `aehost model list`\n";
+    assert_eq!(refused(&bed, &["--companion", "none.gguf"]), (2, said.into()));
+}
+
+#[test]
 fn a_model_that_lacks_metadata_is_refused_with_the_key() {
     let made = refused_model(|| {
         let mut writer = Writer::new();

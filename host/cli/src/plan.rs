@@ -10,7 +10,7 @@ use aehost_hub::Kind;
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
-    Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Reference,
+    Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Reference,
     Scenario, StudyFile, StudyRecord,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor};
@@ -29,6 +29,8 @@ pub const TRIAL_SECONDS: f64 = 1800.0;
 pub struct Plan {
     /// Name or path of the model.
     pub model: String,
+    /// Names or paths of models that techniques may use beside it.
+    pub companions: Vec<String>,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// Threads of the engine.
@@ -70,6 +72,7 @@ impl Plan {
         let calibration = file.calibration.data.as_deref().unwrap_or(CALIBRATION);
         Ok(Self {
             model: fetch::lasting(&study.model, Kind::Model),
+            companions: study.companions.iter().map(|word| fetch::lasting(word, Kind::Model)).collect(),
             device: device.to_string(),
             threads: study.threads.unwrap_or_else(physical_cores),
             scenario: file.scenario.clone(),
@@ -89,6 +92,7 @@ impl Plan {
             conditions.power.map(|DeclaredPower { watts_busy, watts_idle }| PowerModelSetup { watts_busy, watts_idle });
         Self {
             model: record.model.clone(),
+            companions: conditions.companions.iter().map(|c| c.model.clone()).collect(),
             device: record.device.clone(),
             threads: record.threads,
             scenario: record.scenario.clone(),
@@ -101,7 +105,8 @@ impl Plan {
         }
     }
 
-    fn conditions(&self) -> Conditions {
+    fn conditions(&self, found: &Description) -> Conditions {
+        let companions = self.companions.iter().cloned().zip(found.companion_digests.iter().cloned());
         Conditions {
             calibration: Some(self.calibration.clone()),
             calibration_tokens: self.calibration_tokens,
@@ -110,12 +115,19 @@ impl Plan {
                 .map(|PowerModelSetup { watts_busy, watts_idle }| DeclaredPower { watts_busy, watts_idle }),
             trial_seconds: Some(self.trial_seconds),
             reference: self.reference,
+            companions: companions.map(|(model, digest)| Companion { model, digest }).collect(),
         }
+    }
+
+    /// Further models that techniques may use beside it.
+    pub fn add_companions(&mut self, words: &[String]) {
+        self.companions.extend(words.iter().map(|word| fetch::lasting(word, Kind::Model)));
     }
 
     /// What a worker needs, with model and data fetched where they are missing.
     pub fn setup(&self, plugin_dirs: Vec<PathBuf>, options: &Options, output: &Output) -> Result<Setup> {
         let model_path = fetch::model(&self.model, output)?;
+        let companions = self.companions.iter().map(|word| fetch::model(word, output)).collect::<Result<_>>()?;
         let mut evaluators = self.evaluators.clone();
         for evaluator in &mut evaluators {
             let path = fetch::data(&evaluator.data, output)
@@ -126,6 +138,7 @@ impl Plan {
         let tokens = self.calibration_tokens.map_or(usize::MAX, |n| n as usize);
         Ok(Setup {
             model_path,
+            companions,
             plugin_dirs,
             plugin_cache: options.cache.clone(),
             variants: Some(home::variants()),
@@ -188,7 +201,7 @@ impl Plan {
             threads: self.threads,
             hardware: found.hardware.clone(),
             scenario: self.scenario.clone(),
-            conditions: self.conditions(),
+            conditions: self.conditions(found),
             evaluators: self.evaluators.clone(),
             accuracy_metric,
             objectives,
@@ -264,5 +277,5 @@ fn used_plugins(found: &Description, evaluators: &[EvaluatorUse], strategy: &str
 /// Cores without hyper-threads; what the system lets this process use where it does not tell.
 fn physical_cores() -> u32 {
     let available = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    HardwareProfile::probe().cpu.physical_cores.value().map_or(available, |cores| (*cores).clamp(1, available))
+    HardwareProfile::read().cpu.physical_cores.value().map_or(available, |cores| (*cores).clamp(1, available))
 }

@@ -67,6 +67,16 @@ fn check_unchanged(record: &StudyRecord, found: &Description) -> Result<()> {
             record.model_digest
         );
     }
+    for (companion, digest) in record.conditions.companions.iter().zip(&found.companion_digests) {
+        if companion.digest != *digest {
+            bail!(
+                "the companion {} is not the one that study `{name}` was begun with (its SHA-256 is {digest}, it was {}): \
+                 bring that one back, or start a new study",
+                companion.model,
+                companion.digest
+            );
+        }
+    }
     let same = |a: &PluginRecord, b: &PluginRecord| a.kind == b.kind && a.id == b.id;
     for plugin in &record.plugins {
         let PluginRecord { kind, id, version, .. } = plugin;

@@ -19,6 +19,10 @@ pub struct SubjectArguments {
     /// Name or path of the model [default: the study's, else smollm2-135m-instruct]
     #[arg(long, value_name = "PATH|NAME")]
     pub model: Option<String>,
+    /// A model with the same vocabulary that techniques may use beside it, as to draft tokens; repeatable [default: the
+    /// study's]
+    #[arg(long, value_name = "PATH|NAME")]
+    pub companion: Vec<String>,
     /// A study whose trial is used; without it the model is used as it is
     #[arg(long, value_name = "NAME")]
     pub study: Option<String>,
@@ -66,6 +70,7 @@ impl Subject {
         let Some(name) = &arguments.study else {
             let mut plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
             plan.reference = arguments.reference.unwrap_or_default();
+            plan.add_companions(&arguments.companion);
             let folders = plugins::folders(&arguments.plugins.plugins)?;
             return Ok(Self {
                 record: None,
@@ -90,6 +95,7 @@ impl Subject {
             (plan.device, plan.threads) = (given.device, given.threads);
         }
         plan.reference = arguments.reference.unwrap_or(plan.reference);
+        plan.add_companions(&arguments.companion);
         let apply = arguments.apply.clone();
         // Named techniques stand for themselves: of the study only model, data and plugins are used.
         let trial = if apply.is_empty() { Some(trial(&results, arguments.trial)?) } else { None };
@@ -106,7 +112,7 @@ impl Subject {
     /// Opens model, plugins and data.
     pub fn open(&mut self, output: &Output) -> Result<Workbench> {
         let setup: Setup = self.plan.setup(self.folders.clone(), &self.options, output)?;
-        let workbench = Workbench::open(&setup, None).map_err(fault)?;
+        let mut workbench = Workbench::open(&setup, None).map_err(fault)?;
         if !self.apply.is_empty() {
             let description = workbench.describe().map_err(fault)?;
             let named = |id: &str| self.apply.iter().any(|words| words.split(':').next() == Some(id));

@@ -13,7 +13,7 @@ use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
 use cuts::{Content, Contents};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Calibration text is run in sequences of this many tokens.
 const SEQUENCE: usize = 512;
@@ -22,7 +22,7 @@ const SEQUENCE: usize = 512;
 const KEPT: usize = 4;
 
 /// Bytes of statistics that are kept for those who ask for the same; the oldest make room.
-const REMEMBERED: usize = 256 << 20;
+const REMEMBERED: usize = 128 << 20;
 
 /// Bytes of the base model's logits that are kept.
 const EXPECTED: usize = 64 << 20;
@@ -59,8 +59,8 @@ pub struct Calibration {
     memo: Mutex<VecDeque<(Vec<u8>, Statistics)>>,
     /// What runs left at a cut of the model, the latest last: the value's content, and its rows.
     kept: Mutex<Vec<(Content, Tensor)>>,
-    /// The base model, once a divergence from it was asked for.
-    reference: OnceLock<Model>,
+    /// The base model, while divergences from it are asked for.
+    reference: Mutex<Option<Arc<Model>>>,
     /// Its logits on the first tokens.
     expected: Mutex<Option<Arc<Vec<f32>>>>,
 }
@@ -85,7 +85,7 @@ impl Calibration {
             base,
             memo: Mutex::default(),
             kept: Mutex::default(),
-            reference: OnceLock::new(),
+            reference: Mutex::default(),
             expected: Mutex::default(),
         }
     }
@@ -194,23 +194,34 @@ impl Calibration {
     /// Mean KL divergence (nats) of the variant's next-token distribution from the base model's.
     pub fn divergence(&self, variant: &Variant, tokens: usize) -> Result<f64, EngineError> {
         let text = self.text(tokens)?;
-        let base = match self.reference.get() {
-            Some(model) => model,
-            None => {
-                let model = Model::new(&self.base, &self.device, self.threads)?;
-                self.reference.get_or_init(|| model)
-            }
-        };
+        let base = self.reference()?;
         let model = Model::new(variant, &self.device, self.threads)?;
         let vocabulary = model.vocabulary();
         let mut sum = 0f64;
         for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
-            let p = self.expected(base, sequence)?;
+            let p = self.expected(&base, sequence)?;
             let q = logits(&model, sequence)?;
             let pairs = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
             sum += pairs.map(|(p, q)| f64::from(kernels::divergence(p, q))).sum::<f64>();
         }
         Ok(sum / text.len() as f64)
+    }
+
+    fn reference(&self) -> Result<Arc<Model>, EngineError> {
+        let mut reference = self.reference.lock().expect("no panic happens while the reference is locked");
+        match reference.as_ref() {
+            Some(model) => Ok(model.clone()),
+            None => {
+                let model = Model::new(&self.base, &self.device, self.threads)?;
+                Ok(reference.insert(Arc::new(model)).clone())
+            }
+        }
+    }
+
+    /// Lets go of what only the technique at work has a use for: the base model, and values between layers.
+    pub fn rest(&self) {
+        *self.reference.lock().expect("no panic happens while the reference is locked") = None;
+        self.kept().clear();
     }
 
     /// The base model's logits; those of the beginning of the text, where techniques try many variants, are kept.

@@ -153,7 +153,8 @@ impl Model {
     fn drafts(&self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<u32>>, EngineError> {
         let most = |part: &Part<'_>, draft: usize| {
             let run = &*part.continuation;
-            let room = self.context().map_or(usize::MAX, |limit| limit.saturating_sub(run.tokens.len()));
+            let limits = [Some(self), self.drafter()].into_iter().flatten().filter_map(Model::context);
+            let room = limits.min().map_or(usize::MAX, |limit| limit.saturating_sub(run.tokens.len()));
             // What a cache does when it settles is not taken back.
             let room = room.min(self.unsettled(run.cache.seen) - 1);
             if part.drafts { draft.min(room).min(part.most.saturating_sub(1)) } else { 0 }

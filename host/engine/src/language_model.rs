@@ -40,7 +40,12 @@ impl LanguageModel {
         device: &Device,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        Ok(Self { model: Model::new(variant, device, threads)?, tokenizer })
+        Ok(Self::of(Model::new(variant, device, threads)?, tokenizer))
+    }
+
+    /// A model that is ready to run, with its tokenizer.
+    pub fn of(model: Model, tokenizer: Arc<Tokenizer>) -> Self {
+        Self { model, tokenizer }
     }
 
     /// The model underneath.

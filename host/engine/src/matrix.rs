@@ -5,7 +5,7 @@ use crate::dense::Dense;
 use crate::packed::Packed;
 use crate::weight::Weight;
 use crate::{EngineError, FloatType, Representation, codec};
-use aehost_formats::{Checkpoint, Encoding};
+use aehost_formats::Encoding;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) enum Matrix {
 
 impl Matrix {
     /// Makes a weight ready to run on a device: the matrices of a stack `[n, rows, columns]`, else one.
-    pub fn stack(weight: &Weight, checkpoint: &Checkpoint, device: &Device) -> Result<Vec<Self>, EngineError> {
+    pub fn stack(weight: &Weight, device: &Device) -> Result<Vec<Self>, EngineError> {
         let (all_rows, columns) = weight.matrix_shape();
         let count = weight.shape.iter().rev().skip(2).product::<usize>().max(1);
         let (form, rows) = (weight.form, all_rows / count);
@@ -36,7 +36,7 @@ impl Matrix {
             let made = Dense::new(form, bytes, rows, columns).map(Self::Dense).or_else(packed);
             Ok(made.expect("every representation is one of plain numbers or of blocks"))
         };
-        weight.with_bytes(checkpoint, |bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
+        weight.with_bytes(|bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
     }
 
     /// Rows and columns.

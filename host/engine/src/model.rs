@@ -103,7 +103,9 @@ impl Model {
         let graph = variant.graph();
         let logits = graph.function(function).and_then(|f| f.outputs.iter().find(|port| port.name == "logits"));
         let vocabulary = logits.and_then(|port| graph.value_type(port.value)).map(ValueType::width);
-        let fact = |name: &str| graph.fact(name).and_then(aehost_common::Value::as_integer).map(|v| v as usize);
+        // A function of another model has its own limit.
+        let own = format!("{function}.context");
+        let context = graph.fact(&own).or_else(|| graph.fact("context")).and_then(aehost_common::Value::as_integer);
         Ok(Self {
             caches: program.caches.clone(),
             ids: known_ids(graph, function, wanted).or(vocabulary).unwrap_or(0),
@@ -116,7 +118,7 @@ impl Model {
             prefill_chunk: variant.policy().prefill_chunk,
             speculation: variant.policy().speculation,
             drafter: None,
-            context: fact("context"),
+            context: context.map(|limit| limit as usize),
         })
     }
 

@@ -499,13 +499,13 @@ impl Builder<'_> {
 
     fn matrices(&self, node: &Node, slot: &str) -> Result<Arc<Vec<Matrix>>, EngineError> {
         let name = node.spec.weight(slot).ok_or_else(|| EngineError::NoWeight(format!("{}.{slot}", node.spec.name)))?;
-        self.variant.pool.get(self.variant.weight(name)?, self.variant.checkpoint(), self.device)
+        self.variant.pool.get(self.variant.weight(name)?, self.device)
     }
 
     fn vector(&self, node: &Node, slot: &str) -> Result<Option<Tensor>, EngineError> {
         let Some(name) = node.spec.weight(slot) else { return Ok(None) };
         let weight = self.variant.weight(name)?;
-        let values = weight.floats(self.variant.checkpoint())?;
+        let values = weight.floats()?;
         Ok(Some(Tensor::from_vec(values, weight.shape.clone(), self.device)?))
     }
 

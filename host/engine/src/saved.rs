@@ -51,9 +51,9 @@ impl Variant {
         let mut weights = BTreeMap::new();
         for name in used.graph().used_weights() {
             let weight = used.weight(name)?;
-            let checkpoint = weight.sources().map(|(sources, join)| (sources.to_vec(), join.to_owned()));
+            let checkpoint = weight.sources(used.checkpoint()).map(|(sources, join)| (sources.to_vec(), join.to_owned()));
             if checkpoint.is_none() && !shelf.holds(&weight.key) {
-                threads.install(|| weight.with_bytes(used.checkpoint(), |bytes| shelf.put(&weight.key, bytes)))??;
+                threads.install(|| weight.with_bytes(|bytes| shelf.put(&weight.key, bytes)))??;
             }
             let saved = SavedWeight {
                 shape: weight.shape.clone(),
@@ -73,7 +73,7 @@ impl Variant {
         for (name, saved) in &saved.weights {
             let (shape, form, key) = (saved.shape.clone(), saved.form()?, saved.key.clone());
             let weight = match &saved.checkpoint {
-                Some((sources, join)) => Weight::of_checkpoint(shape, form, key, sources.clone(), join.clone()),
+                Some(bound) => Weight::of_checkpoint(self.checkpoint(), shape, form, key, bound.clone()),
                 None => Weight::on_shelf(shape, form, shelf.join(&key), key),
             };
             weights.insert(name.clone(), weight);

@@ -9,7 +9,7 @@ use aehost_formats::Checkpoint;
 use aehost_graph::{Filter, Graph};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -94,6 +94,23 @@ impl Variant {
         Ok(())
     }
 
+    /// Copies a function of another model with the weights that it uses, whose names get the new name before them.
+    ///
+    /// # Errors
+    /// `Graph` where the function is not there, or the name is taken.
+    pub fn import_function(&mut self, other: &Variant, function: &str, to: &str) -> Result<(), EngineError> {
+        let mut graph = self.graph.clone();
+        let renamed = |weight: &str| format!("{to}.{weight}");
+        graph.import_function(&other.graph, function, to, renamed)?;
+        for (name, weight) in &other.weights {
+            if graph.weight_shape(&renamed(name)).is_some() {
+                self.weights.insert(renamed(name), weight.clone());
+            }
+        }
+        self.graph = graph;
+        Ok(())
+    }
+
     fn insert(&mut self, name: &str, weight: Weight) {
         self.graph.declare_weight(name, &weight.shape);
         self.weights.insert(name.to_owned(), weight);
@@ -117,7 +134,7 @@ impl Variant {
     /// A weight, or some of its rows, as float32 on the CPU.
     pub fn read_weight(&self, name: &str, rows: Option<Range<usize>>) -> Result<Tensor, EngineError> {
         let weight = self.weight(name)?;
-        let tensor = Tensor::from_vec(weight.floats(&self.checkpoint)?, weight.shape.clone(), &Device::Cpu)?;
+        let tensor = Tensor::from_vec(weight.floats()?, weight.shape.clone(), &Device::Cpu)?;
         match rows {
             None => Ok(tensor),
             Some(r) if r.start <= r.end && r.end <= tensor.dim(0)? => Ok(tensor.narrow(0, r.start, r.len())?),
@@ -193,6 +210,16 @@ impl Variant {
     /// Bytes of all weights in use.
     pub fn weight_bytes(&self) -> u64 {
         self.graph.used_weights().iter().filter_map(|name| self.weights.get(*name)).map(Weight::size).sum()
+    }
+
+    /// Adds what its weights' numbers take while no model runs, by address: variants share them.
+    pub fn held(&self, bytes: &mut HashMap<usize, usize>) {
+        self.weights.values().for_each(|weight| weight.held(bytes));
+    }
+
+    /// Whether all files that its weights are read from are still there.
+    pub fn at_hand(&self) -> bool {
+        self.weights.values().all(Weight::at_hand)
     }
 
     /// Bytes of the caches of `sequences` sequences of `tokens` tokens each, at their largest.

@@ -27,6 +27,7 @@ pub struct BoundTensor {
 #[derive(Debug)]
 enum Content {
     Checkpoint {
+        checkpoint: Arc<Checkpoint>,
         sources: Vec<BoundTensor>,
         join: String,
     },
@@ -76,7 +77,7 @@ fn matrix(shape: &[usize]) -> (usize, usize) {
 impl Weight {
     /// Binds tensors of the checkpoint. Matrices take the reference type (none: as stored in the file), vectors float32.
     pub fn bind(
-        checkpoint: &Checkpoint,
+        checkpoint: &Arc<Checkpoint>,
         sources: Vec<BoundTensor>,
         join: &str,
         reference: Option<FloatType>,
@@ -117,7 +118,7 @@ impl Weight {
             shape,
             form,
             key: digest(&[described.as_bytes()]),
-            content: Arc::new(Content::Checkpoint { sources, join: join.into() }),
+            content: Arc::new(Content::Checkpoint { checkpoint: checkpoint.clone(), sources, join: join.into() }),
         })
     }
 
@@ -156,13 +157,14 @@ impl Weight {
 
     /// Tensors of the checkpoint, as [`Weight::sources`] told of another weight with this key.
     pub fn of_checkpoint(
+        checkpoint: &Arc<Checkpoint>,
         shape: Vec<usize>,
         form: Representation,
         key: String,
-        sources: Vec<BoundTensor>,
-        join: String,
+        (sources, join): (Vec<BoundTensor>, String),
     ) -> Self {
-        Self { shape, form, key, content: Arc::new(Content::Checkpoint { sources, join }) }
+        let content = Content::Checkpoint { checkpoint: checkpoint.clone(), sources, join };
+        Self { shape, form, key, content: Arc::new(content) }
     }
 
     /// Encoded bytes in a file.
@@ -170,11 +172,34 @@ impl Weight {
         Self { shape, form, key, content: Arc::new(Content::OnShelf(file)) }
     }
 
-    /// The tensors of the checkpoint that it is bound to, and how they are joined; none where it is more than that.
-    pub fn sources(&self) -> Option<(&[BoundTensor], &str)> {
+    /// The tensors of this checkpoint that it is bound to, and how they are joined; none where it is more than that.
+    pub fn sources(&self, of: &Arc<Checkpoint>) -> Option<(&[BoundTensor], &str)> {
         match self.content.as_ref() {
-            Content::Checkpoint { sources, join } => Some((sources, join)),
+            Content::Checkpoint { checkpoint, sources, join } if Arc::ptr_eq(checkpoint, of) => Some((sources, join)),
             _ => None,
+        }
+    }
+
+    /// Adds what its numbers take while no model runs, by address: weights may share it.
+    pub fn held(&self, bytes: &mut HashMap<usize, usize>) {
+        let own = match self.content.as_ref() {
+            Content::Values(values) => size_of_val(values.as_slice()),
+            Content::Bytes(content) => content.len(),
+            Content::Recoded { from, importance } => {
+                from.held(bytes);
+                importance.as_ref().map_or(0, |numbers| size_of_val(numbers.as_slice()))
+            }
+            Content::Checkpoint { .. } | Content::OnShelf(_) => 0,
+        };
+        bytes.insert(Arc::as_ptr(&self.content).addr(), own);
+    }
+
+    /// Whether the file that it is read from, if it is, is still there.
+    pub fn at_hand(&self) -> bool {
+        match self.content.as_ref() {
+            Content::OnShelf(file) => file.is_file(),
+            Content::Recoded { from, .. } => from.at_hand(),
+            _ => true,
         }
     }
 
@@ -184,9 +209,9 @@ impl Weight {
     }
 
     /// The numbers, as the stored form represents them.
-    pub fn floats(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, EngineError> {
+    pub fn floats(&self) -> Result<Vec<f32>, EngineError> {
         match (self.content.as_ref(), self.form) {
-            (Content::Checkpoint { sources, join }, form) => {
+            (Content::Checkpoint { checkpoint, sources, join }, form) => {
                 let mut values = read_sources(checkpoint, sources, join)?;
                 if let Representation::Dense(ty) = form {
                     round(&mut values, ty);
@@ -200,9 +225,7 @@ impl Weight {
             }
             _ => {
                 let mut values = vec![0f32; self.shape.iter().product()];
-                self.with_bytes(checkpoint, |bytes| {
-                    codec::decode(self.form, bytes, self.matrix_shape().1, &mut values)
-                })?;
+                self.with_bytes(|bytes| codec::decode(self.form, bytes, self.matrix_shape().1, &mut values))?;
                 Ok(values)
             }
         }
@@ -214,7 +237,7 @@ impl Weight {
     }
 
     /// The weight's bytes in its form, without a copy where they exist already.
-    pub fn with_bytes<R>(&self, checkpoint: &Checkpoint, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
+    pub fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
         let (rows, columns) = matrix(&self.shape);
         let encode = |values: &[f32], importance: Option<&[f32]>| -> Result<Cow<'_, [u8]>, EngineError> {
             codec::encode(self.form, values, rows, columns, importance).map(Cow::Owned)
@@ -222,9 +245,9 @@ impl Weight {
         let bytes: Cow<'_, [u8]> = match self.content.as_ref() {
             Content::Bytes(bytes) => Cow::Borrowed(bytes),
             Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
-            Content::Recoded { from, importance } => encode(&from.floats(checkpoint)?, importance.as_deref())?,
+            Content::Recoded { from, importance } => encode(&from.floats()?, importance.as_deref())?,
             Content::Values(values) => encode(values, None)?,
-            Content::Checkpoint { sources, join } => {
+            Content::Checkpoint { checkpoint, sources, join } => {
                 if let [source] = sources.as_slice() {
                     let info = checkpoint.tensor(&source.tensor)?;
                     if source.steps.is_empty() && Some(info.encoding) == self.form.encoding() {
@@ -348,18 +371,13 @@ pub(crate) struct Pool(Mutex<HashMap<String, Weak<Vec<Matrix>>>>);
 
 impl Pool {
     /// The weight as it runs on the device, a matrix or the matrices of a stack: shared if another model has it, else made.
-    pub fn get(
-        &self,
-        weight: &Weight,
-        checkpoint: &Checkpoint,
-        device: &Device,
-    ) -> Result<Arc<Vec<Matrix>>, EngineError> {
+    pub fn get(&self, weight: &Weight, device: &Device) -> Result<Arc<Vec<Matrix>>, EngineError> {
         let key = format!("{} {:?}", weight.key, device.location());
         let lock = || self.0.lock().expect("no panic happens while the pool is locked");
         if let Some(shared) = lock().get(&key).and_then(Weak::upgrade) {
             return Ok(shared);
         }
-        let made = Arc::new(Matrix::stack(weight, checkpoint, device)?);
+        let made = Arc::new(Matrix::stack(weight, device)?);
         let mut map = lock();
         map.retain(|_, weak| weak.strong_count() > 0);
         map.insert(key, Arc::downgrade(&made));

@@ -185,9 +185,9 @@ impl Checkpoint {
             Source::Gguf(_) => hex(&hash_file(&self.path)?),
             Source::Safetensors => {
                 let mut all = Sha256::new();
-                let companions =
-                    safetensors::COMPANIONS.iter().map(|name| self.path.join(name)).filter(|p| p.is_file());
-                for path in companions.chain(self.files.iter().map(|f| f.path.clone())) {
+                let others =
+                    safetensors::OTHER_FILES.iter().map(|name| self.path.join(name)).filter(|p| p.is_file());
+                for path in others.chain(self.files.iter().map(|f| f.path.clone())) {
                     all.update(path.file_name().unwrap_or_default().as_encoded_bytes());
                     all.update([0]);
                     all.update(hash_file(&path)?);

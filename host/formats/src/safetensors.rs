@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Files beside the weights that are part of what the checkpoint is.
-pub(crate) const COMPANIONS: [&str; 6] = [
+pub(crate) const OTHER_FILES: [&str; 6] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",

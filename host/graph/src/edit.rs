@@ -3,7 +3,7 @@
 use crate::graph::ValueInfo;
 use crate::{Graph, Node, NodeId, Port, Slot, Spec, ValueId, ValueType, ops};
 use aehost_common::{Fact, Setting};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Why an edit was refused; it names the node and what was expected.
@@ -100,6 +100,48 @@ impl Graph {
         self.values.insert(id, ValueInfo { ty, producer: None });
         self.next_value += 1;
         Ok(id)
+    }
+
+    /// Copies a function of another graph: its nodes, its facts as `{to}.{fact}`, and declarations of the weights that it
+    /// uses, named by `weight`. Graphs that come from plugins have been inferred before, but are so once more.
+    pub fn import_function(
+        &mut self,
+        other: &Self,
+        function: &str,
+        to: &str,
+        weight: impl Fn(&str) -> String,
+    ) -> Result<(), EditError> {
+        let missing = || EditError::Missing { what: "function", name: function.into() };
+        let source = other.function(function).ok_or_else(missing)?;
+        let order = other.order(function).ok_or_else(missing)?;
+        self.add_function(to)?;
+        let mut values = BTreeMap::new();
+        for port in &source.inputs {
+            let ty = other.known_value(port.value)?;
+            values.insert(port.value, self.add_input(to, &port.name, ty)?);
+        }
+        for node in order.iter().filter_map(|id| other.node(*id)) {
+            let mut spec = Spec { function: to.into(), ..node.spec.clone() };
+            for input in &mut spec.inputs {
+                *input = values[input];
+            }
+            for slot in &mut spec.weights {
+                let name = weight(&slot.weight);
+                if let Some(shape) = other.weight_shape(&slot.weight) {
+                    self.declare_weight(&name, shape);
+                }
+                slot.weight = name;
+            }
+            let made = self.insert(spec)?.outputs.clone();
+            values.extend(node.outputs.iter().copied().zip(made));
+        }
+        for port in &source.outputs {
+            self.set_output(to, &port.name, values[&port.value])?;
+        }
+        for fact in other.facts() {
+            self.set_fact(Fact { name: format!("{to}.{}", fact.name), value: fact.value.clone() });
+        }
+        Ok(())
     }
 
     /// Names a value as an output of a function; an output of that name is rebound.

@@ -98,6 +98,25 @@ fn a_dropped_node_takes_its_weight_along() {
 }
 
 #[test]
+fn a_function_of_another_model_comes_with_its_weights_and_facts_under_its_name() {
+    let (mut other, _) = model();
+    other.set_fact(Setting::new("context", 64i64));
+    let (mut graph, _) = model();
+    graph.import_function(&other, "decode", "draft", |weight| format!("draft.{weight}")).unwrap();
+    graph.check().unwrap();
+    let draft = Filter { function: Some("draft".into()), ..Filter::default() };
+    let nodes = graph.filtered(&draft);
+    let weights: Vec<&str> = nodes.iter().filter_map(|node| node.spec.weight("weight")).collect();
+    assert_eq!(weights, ["draft.embedding.weight", "draft.square.weight", "draft.embedding.weight"], "tied as there");
+    assert_eq!(graph.function("draft").unwrap().outputs[0].value, nodes[2].outputs[0]);
+    assert_eq!((graph.fact("draft.context"), graph.fact("context")), (Some(&64i64.into()), None));
+    let taken = graph.import_function(&other, "decode", "draft", str::to_owned).unwrap_err().to_string();
+    assert_eq!(taken, "function `draft` exists already");
+    let none = graph.import_function(&other, "encode", "other", str::to_owned).unwrap_err().to_string();
+    assert_eq!(none, "there is no function `encode`");
+}
+
+#[test]
 fn a_cycle_is_refused() {
     let (mut graph, made) = model();
     // The square now reads what it makes itself.

@@ -2,12 +2,13 @@
 //! itself. A strategy is run on a synthetic problem with conditional parameters, conflicts, failures and a memory limit;
 //! a technique on a model, where one is given.
 
+use crate::Surroundings;
 use crate::{Catalog, Options, PluginError, PluginInfo};
 use aehost_common::{
     Code, Condition, Direction, Domain, Fault, Identity, Parameter, PluginKind, Settings, Stage, TechniqueDescription,
     Value,
 };
-use aehost_engine::{Device, Variant};
+use aehost_engine::Variant;
 use aehost_study::{
     Configuration, MetricValue, Objective, Observation, Observed, Problem, Proposal, Space, StrategyFactory,
     TechniqueSpace, TrialId,
@@ -133,9 +134,10 @@ fn technique(technique: &crate::Technique, model: Option<&Variant>, checks: &mut
             return;
         }
     };
+    let surroundings = Surroundings { facts, ..Surroundings::default() };
     let apply = || {
         let mut variant = model.clone();
-        let done = technique.apply(&mut variant, None, &Device::Cpu, &facts, &defaults);
+        let done = technique.apply(&mut variant, &surroundings, &defaults);
         match done {
             Err(fault) if matches!(fault.code, Code::NotApplicable | Code::Unsupported) => Ok(fault.full()),
             Err(fault) => Err(fault),

@@ -8,6 +8,7 @@ use crate::host::feasibility::Feasibility;
 use crate::host::log::LogBook;
 use crate::limits::{Clock, Limits, Memory, Stopped, bytes};
 use crate::plugin::{Name, Observer};
+use crate::technique::Companions;
 use aehost_common::{Code, Fault};
 use aehost_engine::{Calibration, Device, EngineError};
 use std::ops::{Deref, DerefMut};
@@ -62,6 +63,8 @@ pub(crate) struct Services {
     pub device: Option<Device>,
     /// Calibration text, for techniques.
     pub calibration: Option<Arc<Calibration>>,
+    /// Models that techniques may take functions from.
+    pub companions: Arc<Companions>,
     /// Whether a configuration is allowed, for strategies.
     pub feasibility: Option<Arc<Feasibility>>,
 }

@@ -7,8 +7,25 @@ use crate::plugin::{Name, Plugin};
 use crate::state::{Services, State};
 use aehost_common::{Fault, Parameter, Settings, TechniqueDescription};
 use aehost_engine::{Calibration, Device, Variant};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmtime::Store;
+
+/// Models beside the one that is edited, with the same vocabulary, by name.
+pub type Companions = BTreeMap<String, Variant>;
+
+/// What techniques work with besides the model.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// Where the model will run; the CPU when none.
+    pub device: Option<Device>,
+    /// Text to collect statistics on.
+    pub calibration: Option<Arc<Calibration>>,
+    /// Models that functions may be taken from.
+    pub companions: Arc<Companions>,
+    /// About model, hardware and scenario.
+    pub facts: Settings,
+}
 
 /// A loaded technique; cheap to clone.
 #[derive(Clone)]
@@ -74,16 +91,14 @@ impl Technique {
     pub fn apply(
         &self,
         variant: &mut Variant,
-        calibration: Option<&Arc<Calibration>>,
-        device: &Device,
-        facts: &Settings,
+        surroundings: &Surroundings,
         settings: &Settings,
     ) -> Result<(), Fault> {
         let plugin = &self.0.plugin;
-        let services =
-            Services { device: Some(device.clone()), calibration: calibration.cloned(), ..Services::default() };
-        let (mut store, guest) = self.start("apply", services)?;
-        let (facts, settings) = (convert::facts_out(facts), convert::settings_out(settings));
+        let Surroundings { device, calibration, companions, facts } = surroundings.clone();
+        let (mut store, guest) =
+            self.start("apply", Services { device, calibration, companions, ..Services::default() })?;
+        let (facts, settings) = (convert::facts_out(&facts), convert::settings_out(settings));
         let editor = plugin.call(&mut store, "apply", |store| store.data_mut().hand_out(Editor(variant.clone())))?;
         let lent = wasmtime::component::Resource::new_borrow(editor.rep());
         let done = plugin.call(&mut store, "apply", |store| {

@@ -7,12 +7,10 @@
 mod support;
 
 use aehost_common::Setting;
-use aehost_engine::{Device, FloatType, Model, Rows, Sequence, Variant};
-use aehost_formats::Checkpoint;
+use aehost_engine::{Device, Model, Rows, Sequence, Variant};
 use aehost_plugins::Catalog;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use support::{built_ins, options};
+use std::path::Path;
+use support::{built_by, built_ins, family_models, options};
 
 /// How far a logit may be off, as a share of the largest.
 const TOLERANCE: f32 = 1e-4;
@@ -47,22 +45,9 @@ impl Reference {
     }
 }
 
-/// The folders of the small models.
-fn models() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/families");
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut models: Vec<PathBuf> = entries.filter(|path| path.join("config.json").is_file()).collect();
-    models.sort();
-    assert!(models.len() > 10, "{} small models", models.len());
-    models
-}
-
 /// The model as its family builds it, with keys and values in float32 as transformers keeps them.
 fn variant(catalog: &Catalog, path: &Path) -> Variant {
-    let checkpoint = Arc::new(Checkpoint::open(path).unwrap());
-    let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
-    let family = catalog.family_for(checkpoint.architecture().unwrap()).unwrap();
-    family.build(&checkpoint, &mut variant).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+    let mut variant = built_by(catalog, path);
     let caches: Vec<_> = variant.graph().all_nodes().filter(|n| n.spec.op == "cache").map(|n| n.id).collect();
     for cache in caches {
         variant.graph_mut().set_attribute(cache, Setting::new("dtype", "float32")).unwrap();
@@ -112,7 +97,7 @@ fn largest_gap(model: &Model, reference: &Reference) -> [f32; 4] {
 fn logits_of_every_family_equal_those_of_transformers() {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
     let mut failures = Vec::new();
-    for folder in models() {
+    for folder in family_models() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let files = [folder.clone(), folder.join("model.gguf")];
         for path in files.iter().filter(|path| path.exists()) {

@@ -7,11 +7,11 @@ mod support;
 use aehost_common::{Code, Fault, Settings};
 use aehost_engine::{Device, FloatType, LanguageModel, Model, Variant};
 use aehost_formats::Dataset;
-use aehost_plugins::Baseline;
+use aehost_plugins::{Baseline, Surroundings};
 use aehost_study::{Observation, Observed, Problem, Strategy, StrategyFactory, TechniqueSpace, TrialId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{built_in, checkpoint_of, fault, model, single};
+use support::{LLAMA, Llama, built_in, checkpoint_of, fault, model, single};
 
 /// Applies a technique at level 3, and checks that the model stayed as it was.
 fn apply(id: &str) -> Fault {
@@ -20,7 +20,7 @@ fn apply(id: &str) -> Fault {
     let before = variant.key();
     let settings = Settings::default().with("level", 3i64);
     let technique = catalog.technique(id).unwrap();
-    let fault = technique.apply(&mut variant, None, &Device::Cpu, &Settings::default(), &settings).unwrap_err();
+    let fault = technique.apply(&mut variant, &Surroundings::default(), &settings).unwrap_err();
     assert_eq!(variant.key(), before);
     assert_eq!(fault.code, Code::Internal);
     // A trap costs one call: the next one has a fresh instance.
@@ -67,7 +67,7 @@ fn a_family_that_builds_an_invalid_graph_is_told_the_node_and_what_was_expected(
         ("bad-op", "node `strange` (convolution): op `convolution` is unknown; known: embedding, linear, "),
         ("bad-end", "the model has no output `logits`: its family did not finish it"),
     ] {
-        let checkpoint = checkpoint_of(architecture);
+        let checkpoint = checkpoint_of(Llama { architecture, ..LLAMA });
         let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
         let built = catalog.family_for(architecture).unwrap().build(&checkpoint, &mut variant);
         let message = match built {

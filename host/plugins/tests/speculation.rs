@@ -4,10 +4,12 @@
 
 mod support;
 
-use aehost_common::{Setting, Settings};
-use aehost_engine::{Calibration, Continuation, Device, Model, Part, Rows, Sequence, Variant, greedy};
+use aehost_common::{Fault, Setting, Settings};
+use aehost_engine::{
+    Calibration, Continuation, Device, Model, Part, Representation, Rows, Sequence, Variant, greedy,
+};
 use aehost_graph::Filter;
-use aehost_plugins::Catalog;
+use aehost_plugins::{Catalog, Surroundings};
 use std::sync::Arc;
 
 /// The tokens of greedy decoding, several prompts together, and tokens a step.
@@ -128,9 +130,62 @@ fn skipping(catalog: &Catalog, variant: &Variant, skip: i64) -> Variant {
     let settings = Settings::default().with("method", "layer-skip").with("draft-tokens", 4i64).with("skip", skip);
     let text: Vec<u32> = (0..256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) % 251).collect();
     let calibration = Arc::new(Calibration::new(text, variant.clone(), Device::Cpu, 2));
-    let technique = catalog.technique("speculative-decoding").unwrap();
+    let surroundings = Surroundings { calibration: Some(calibration), ..Surroundings::default() };
+    applied(catalog, variant, &surroundings, &settings).unwrap()
+}
+
+fn applied(
+    catalog: &Catalog,
+    variant: &Variant,
+    surroundings: &Surroundings,
+    settings: &Settings,
+) -> Result<Variant, Fault> {
     let mut variant = variant.clone();
-    technique.apply(&mut variant, Some(&calibration), &Device::Cpu, &Settings::default(), &settings).unwrap();
+    catalog.technique("speculative-decoding").unwrap().apply(&mut variant, surroundings, settings)?;
+    Ok(variant)
+}
+
+/// With a companion that drafts.
+fn drafted_by(catalog: &Catalog, variant: &Variant, companion: Variant) -> Variant {
+    let companions = Arc::new([("small".to_owned(), companion)].into());
+    let surroundings = Surroundings { companions, ..Surroundings::default() };
+    let settings = Settings::default().with("method", "draft-model").with("draft-tokens", 4i64);
+    let unknown = applied(catalog, variant, &surroundings, &settings.clone().with("draft", "none")).err().unwrap();
+    assert!(unknown.message.ends_with("there is no companion `none`; there are: [small]"), "{unknown}");
+    applied(catalog, variant, &surroundings, &settings.with("draft", "small")).unwrap()
+}
+
+#[test]
+fn a_companion_drafts_with_weights_caches_and_a_context_of_its_own() {
+    let catalog = Catalog::load(&[support::built_ins()], &support::options()).unwrap();
+    let prompts: Vec<Vec<u32>> = vec![(0..60).map(|i| i * i % 17).collect(), (0..9).collect()];
+    let variant = support::model();
+    let (expected, _) = decode(&variant, &prompts, 60);
+    // One that always agrees, and one that does at times.
+    for (companion, alike) in [(support::model(), true), (coarse(), false)] {
+        let drafted = drafted_by(&catalog, &variant, companion.clone());
+        assert_eq!(drafted.weight_bytes(), variant.weight_bytes() + companion.weight_bytes());
+        assert_eq!(drafted.cache_bytes(1, 60), 2 * variant.cache_bytes(1, 60));
+        let (found, several) = decode(&drafted, &prompts, 60);
+        assert_eq!(found, expected);
+        assert!(several > 1.0 && (several > 4.0) == alike, "{several} tokens a step");
+    }
+    let mut short = support::model();
+    short.graph_mut().set_fact(Setting::new("context", 80i64));
+    let (found, several) = decode(&drafted_by(&catalog, &variant, short), &prompts[..1], 60);
+    assert_eq!(found, expected[..1]);
+    assert!((1.0..2.0).contains(&several), "drafts end where the companion's context does: {several} tokens a step");
+}
+
+/// The model with all matrices in two bits.
+fn coarse() -> Variant {
+    let mut variant = support::model();
+    let few_bits = Settings::default().with("bits", 2i64).with("group", 32i64).with("symmetric", false);
+    let form = Representation::parse("affine", &few_bits).unwrap();
+    let names: Vec<String> = variant.graph().used_weights().into_iter().map(str::to_owned).collect();
+    for name in names.iter().filter(|name| name.contains(".attention.") || name.contains(".feed-forward.")) {
+        variant.encode_weight(name, form, None).unwrap();
+    }
     variant
 }
 

@@ -7,7 +7,7 @@ mod support;
 
 use aehost_common::{Code, Settings};
 use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Variant};
-use aehost_plugins::{Catalog, Limits};
+use aehost_plugins::{Catalog, Limits, Surroundings};
 use aehost_study::{Choice, Configuration, Space, TechniqueSpace};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn scenario() -> Settings {
 struct Bench {
     catalog: Catalog,
     base: Variant,
-    calibration: Arc<Calibration>,
+    surroundings: Surroundings,
     space: Space,
     not_applicable: Vec<(String, String)>,
 }
@@ -45,8 +45,9 @@ impl Bench {
                 }
             }
         }
-        let calibration = Arc::new(Calibration::new(text, base.clone(), Device::Cpu, 2));
-        Self { catalog, base, calibration, space: Space::new(&techniques).unwrap(), not_applicable }
+        let calibration = Some(Arc::new(Calibration::new(text, base.clone(), Device::Cpu, 2)));
+        let surroundings = Surroundings { calibration, facts: scenario(), ..Surroundings::default() };
+        Self { catalog, base, surroundings, space: Space::new(&techniques).unwrap(), not_applicable }
     }
 
     /// The variant of a configuration, `Err` where a technique finds itself not applicable after an earlier one.
@@ -54,7 +55,7 @@ impl Bench {
         let mut variant = self.base.clone();
         for Choice { technique, settings } in &configuration.0 {
             let plugin = self.catalog.technique(technique).unwrap();
-            match plugin.apply(&mut variant, Some(&self.calibration), &Device::Cpu, &scenario(), settings) {
+            match plugin.apply(&mut variant, &self.surroundings, settings) {
                 Ok(()) => {}
                 Err(fault) if fault.code == Code::NotApplicable => return Err(fault.message),
                 Err(fault) => panic!("{configuration}: {fault} {:?}", fault.causes),
@@ -154,10 +155,13 @@ const EFFECTS: &[Effect] = &[
     Effect("smoothquant", 1e-4, 1.001, 60),
     Effect("rotation", 1e-4, 1.01, 60),
     Effect("sparsegpt", 1.45, 0.66, 180),
+    Effect("sparsegpt:method=wanda", 9.0, 0.66, 60),
+    Effect("sparsegpt:method=magnitude", 9.0, 0.66, 60),
     Effect("mixture-of-experts", 0.73, 1.01, 60),
     Effect("latent-attention", 0.2, 1.05, 60),
     Effect("grouped-query", 2.0, 0.97, 60),
     Effect("low-rank", 1.36, 0.87, 60),
+    Effect("low-rank:whiten=off", 9.0, 0.87, 60),
     Effect("width-pruning", 0.15, 0.96, 60),
     Effect("slicing:directions=512", 0.4, 1.06, 60),
     Effect("depth-pruning", 0.83, 0.93, 60),
@@ -176,9 +180,12 @@ const EFFECTS: &[Effect] = &[
 const BETTER: &[(&str, &str, f64)] = &[
     ("gptq", "round-to-nearest", 0.7),
     ("awq", "round-to-nearest", 0.7),
-    ("hqq", "round-to-nearest", 0.8),
+    ("hqq", "round-to-nearest", 0.7),
     ("mixed-precision:budget=4.5", "round-to-nearest:importance=on", 0.95),
     ("mixed-precision:budget=3.5", "round-to-nearest:importance=on,bits=3", 0.95),
+    ("sparsegpt", "sparsegpt:method=wanda", 0.95),
+    ("sparsegpt:method=wanda", "sparsegpt:method=magnitude", 0.95),
+    ("low-rank", "low-rank:whiten=off", 0.7),
     ("cache-eviction:policy=accumulated,tokens=128", "cache-eviction:policy=window,tokens=128", 0.7),
     ("cache-eviction:policy=latest,tokens=128", "cache-eviction:policy=window,tokens=128", 0.7),
 ];

@@ -17,6 +17,18 @@ pub struct Conditions {
     /// What the base model's matrices are kept as.
     #[serde(default)]
     pub reference: Reference,
+    /// Models that techniques may use beside the one studied.
+    #[serde(default)]
+    pub companions: Vec<Companion>,
+}
+
+/// A model beside the one studied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// Name or path.
+    pub model: String,
+    /// SHA-256 of the checkpoint.
+    pub digest: String,
 }
 
 /// What the matrices of the base model are kept as before techniques apply.
@@ -68,6 +80,7 @@ impl Conditions {
             power: real("watts_busy").map(|watts_busy| DeclaredPower { watts_busy, watts_idle: real("watts_idle") }),
             trial_seconds: real("trial_seconds"),
             reference: Reference::default(),
+            companions: vec![],
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct StudySection {
     pub name: Option<String>,
     /// Name or path of the model.
     pub model: String,
+    /// Names or paths of models with the same vocabulary that techniques may use beside it, as to draft tokens.
+    pub companions: Vec<String>,
     /// What the model's matrices are kept as before techniques apply; the baseline is the model so.
     pub reference: Reference,
     /// `cpu` or `cuda:N`.
@@ -66,6 +68,7 @@ impl Default for StudySection {
         Self {
             name: None,
             model: "smollm2-135m-instruct".into(),
+            companions: Vec::new(),
             reference: Reference::default(),
             device: "cpu".into(),
             threads: None,

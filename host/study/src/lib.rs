@@ -25,7 +25,7 @@ mod timings;
 mod traits;
 
 pub use analysis::{Analysis, Contenders, Recommendation, TrialAnalysis, pareto_json};
-pub use conditions::{Conditions, DeclaredPower, Reference};
+pub use conditions::{Companion, Conditions, DeclaredPower, Reference};
 pub use config::{
     ACCURACY, BudgetSection, CalibrationSection, ConfigError, EnergySection, EvaluatorSection, Overrides,
     StrategySection, StudyFile, StudySection, TimeLimit,

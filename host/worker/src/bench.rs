@@ -1,7 +1,7 @@
 //! Speed and memory of one configuration, phase by phase: what `aehost bench` prints and kept benches compare.
 
 use crate::measure::Scenario;
-use crate::workbench::Workbench;
+use crate::rig::Rig;
 use aehost_common::Fault;
 use aehost_engine::Variant;
 use aehost_meter::hardware::{Arithmetic, Bandwidth, HardwareProfile};
@@ -94,8 +94,9 @@ impl Roofline {
 }
 
 pub(crate) fn bench(
-    workbench: &Workbench,
+    rig: &Rig,
     variant: &Variant,
+    text: &[u32],
     apply_ms: f64,
     plan: &BenchPlan,
 ) -> Result<BenchResult, Fault> {
@@ -108,10 +109,10 @@ pub(crate) fn bench(
     let mut tokens_per_step = 1.0;
     for repeat in 0..=plan.repeat {
         let start = Instant::now();
-        let model = workbench.rig.load(variant)?;
+        let model = rig.load(variant)?;
         let loaded = start.elapsed().as_secs_f64() * 1e3;
         let mut work =
-            Scenario::new(model.model(), &workbench.text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
+            Scenario::new(model.model(), text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
         let memory = PeakMemory::start();
         let mut caches = work.caches();
         let part =
@@ -144,7 +145,7 @@ pub(crate) fn bench(
     let all = |samples: Vec<f64>| Summary::of(samples).ok_or_else(|| Fault::internal("a bench has no samples"));
     let prefill = all(ttft.iter().map(|ms| plan.prompt_tokens as f64 / ms * 1e3).collect())?;
     let decode = Summary::of(tpot.iter().map(|ms| 1e3 / ms).collect());
-    let threads = variant.policy().threads.unwrap_or(workbench.rig.setup.threads);
+    let threads = variant.policy().threads.unwrap_or(rig.setup.threads);
     // The weights are read once a step.
     let steps_per_second = decode.as_ref().map(|decode| decode.median / tokens_per_step);
     Ok(BenchResult {

@@ -4,8 +4,10 @@
 //! that nothing a configuration does can cost more than its own trial.
 
 mod bench;
+mod companions;
 mod folder;
 mod frame;
+mod made;
 mod measure;
 mod process;
 mod protocol;

@@ -4,13 +4,13 @@
 use crate::protocol::SavedTrial;
 use crate::setup::Setup;
 use aehost_common::Fault;
-use aehost_engine::{Device, LanguageModel, Variant};
+use aehost_engine::{Device, LanguageModel, Model, Variant};
 use aehost_formats::{Checkpoint, Dataset, FormatError, Tokenizer};
 use aehost_plugins::{Baseline, Catalog, Observer, Options};
 use aehost_study::{Items, Measurement, Measurements, Outcome, Progress, Provenance, Timings, metrics};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 /// Opened once, for one trial or many.
@@ -18,9 +18,19 @@ pub(crate) struct Rig {
     pub setup: Setup,
     pub catalog: Catalog,
     pub checkpoint: Arc<Checkpoint>,
-    pub tokenizer: Arc<Tokenizer>,
+    tokenizer: Awaited<Result<Arc<Tokenizer>, Fault>>,
     pub device: Device,
     data: HashMap<String, Arc<Dataset>>,
+}
+
+/// What another thread reads meanwhile; it is waited for when it is first needed.
+type Awaited<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
+fn begin(checkpoint: Arc<Checkpoint>) -> Awaited<Result<Arc<Tokenizer>, Fault>> {
+    let reader = std::thread::spawn(move || checkpoint.tokenizer().map(Arc::new).map_err(unreadable));
+    LazyLock::new(Box::new(move || {
+        reader.join().unwrap_or_else(|_| Err(Fault::internal("the thread that reads the tokenizer panicked")))
+    }))
 }
 
 /// A variant to be measured.
@@ -60,6 +70,7 @@ pub(crate) fn saying(progress: &dyn Fn(Progress)) -> impl Fn(&str, &str) {
 pub(crate) struct Found {
     pub checkpoint: Arc<Checkpoint>,
     pub catalog: Catalog,
+    tokenizer: Awaited<Result<Arc<Tokenizer>, Fault>>,
     device: Device,
 }
 
@@ -68,6 +79,7 @@ impl Found {
     pub fn open(setup: &Setup, observer: Option<Observer>) -> Result<Self, Fault> {
         let device = aehost_engine::device(&setup.device)?;
         let checkpoint = Arc::new(Checkpoint::open(&setup.model_path).map_err(unreadable)?);
+        let tokenizer = begin(checkpoint.clone());
         let options = Options {
             granted: setup.granted.clone(),
             cache: setup.plugin_cache.clone(),
@@ -75,15 +87,14 @@ impl Found {
             ..Options::default()
         };
         let catalog = Catalog::load(&setup.plugin_dirs, &options).map_err(|e| Fault::invalid(e.to_string()))?;
-        Ok(Self { checkpoint, catalog, device })
+        Ok(Self { checkpoint, catalog, tokenizer, device })
     }
 }
 
 impl Rig {
-    /// Opens the rest: tokenizer and data.
+    /// Opens the data, too.
     pub fn new(setup: &Setup, found: Found) -> Result<Self, Fault> {
-        let Found { checkpoint, catalog, device } = found;
-        let tokenizer = Arc::new(checkpoint.tokenizer().map_err(unreadable)?);
+        let Found { checkpoint, catalog, tokenizer, device } = found;
         let mut data = HashMap::new();
         for evaluator in &setup.evaluators {
             catalog.evaluator(&evaluator.id).map_err(|e| Fault::invalid(e.to_string()))?;
@@ -95,9 +106,15 @@ impl Rig {
         Ok(Self { setup: setup.clone(), catalog, checkpoint, tokenizer, device, data })
     }
 
+    /// The checkpoint's tokenizer.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, Fault> {
+        (*self.tokenizer).clone()
+    }
+
     /// A variant in memory, ready to run.
     pub fn load(&self, variant: &Variant) -> Result<LanguageModel, Fault> {
-        let model = LanguageModel::new(variant, self.tokenizer.clone(), &self.device, self.setup.threads)?;
+        let model = Model::new(variant, &self.device, self.setup.threads)?;
+        let model = LanguageModel::of(model, self.tokenizer()?);
         // What encoding needed is not part of the model: neither its temporaries nor the file's pages.
         self.checkpoint.release_pages();
         aehost_meter::memory::trim();
@@ -190,12 +207,12 @@ impl Rig {
     /// Makes the reference when an evaluator first compares with it, once an evaluation.
     fn baseline(&self, base: &Variant) -> Baseline {
         let (variant, tokenizer, device, threads) =
-            (base.clone(), self.tokenizer.clone(), self.device.clone(), self.setup.threads);
+            (base.clone(), self.tokenizer(), self.device.clone(), self.setup.threads);
         let made: std::sync::Mutex<Option<Arc<LanguageModel>>> = std::sync::Mutex::default();
         Arc::new(move || {
             let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if made.is_none() {
-                *made = Some(Arc::new(LanguageModel::new(&variant, tokenizer.clone(), &device, threads)?));
+                *made = Some(Arc::new(LanguageModel::new(&variant, tokenizer.clone()?, &device, threads)?));
             }
             Ok(made.clone().expect("it was just made"))
         })

@@ -74,7 +74,7 @@ fn answer(
     match (request, role) {
         (Request::Open { setup, shelf }, role) => {
             let opened = Workbench::open(&setup, Some(observer(progress.clone())));
-            match opened.and_then(|bench| bench.describe().map(|d| (bench, d))) {
+            match opened.and_then(|mut bench| bench.describe().map(|d| (bench, d))) {
                 Ok((mut bench, description)) => {
                     if let Some(folder) = shelf {
                         bench.keep_in(&folder);

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 pub struct Setup {
     /// A .gguf file, or a folder with config.json and safetensors.
     pub model_path: PathBuf,
+    /// Models with the same vocabulary that techniques may use beside it.
+    pub companions: Vec<PathBuf>,
     /// Folders with components.
     pub plugin_dirs: Vec<PathBuf>,
     /// Where compiled plugins are kept; nowhere when none.
@@ -63,6 +65,8 @@ pub struct PowerModelSetup {
 pub struct Description {
     /// SHA-256 of the checkpoint.
     pub model_digest: String,
+    /// SHA-256 of each companion's checkpoint, in the order given.
+    pub companion_digests: Vec<String>,
     /// How the reference was made.
     pub reference: String,
     /// Facts about the model.

@@ -2,6 +2,8 @@
 //! processes to measure, or measures them itself.
 
 use crate::bench::{BenchPlan, BenchResult};
+use crate::companions;
+use crate::made::Made;
 use crate::protocol::{Prepared, SavedTrial};
 use crate::rig::{Found, Rig, Stopwatch, Subject, saying, unreadable};
 use crate::setup::{Description, Setup};
@@ -9,10 +11,10 @@ use aehost_common::{Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
-use aehost_plugins::Observer;
+use aehost_plugins::{Observer, Surroundings};
 use aehost_study::{Configuration, Items, Measurements, Outcome, Progress, Scenario, TechniqueSpace, Timings, metrics};
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,17 +29,12 @@ const SHELF_BYTES: u64 = 8 << 30;
 pub struct Workbench {
     pub(crate) rig: Rig,
     base: Variant,
-    calibration: Option<Arc<Calibration>>,
-    pub(crate) text: Vec<u32>,
-    facts: Settings,
-    /// Variants by the configuration that made them; descriptions of weights, not numbers.
-    variants: HashMap<String, Variant>,
+    surroundings: Surroundings,
+    /// Tokens of the calibration text, once they were needed.
+    text: Option<Arc<[u32]>>,
+    made: Made,
     /// Where trials are kept for other processes, or why they cannot be.
     shelf: Result<Shelf, String>,
-}
-
-fn key(configuration: &[aehost_study::Choice]) -> String {
-    serde_json::to_string(configuration).expect("a configuration has a JSON form")
 }
 
 /// The text of every row, as tokens, up to a number.
@@ -69,17 +66,15 @@ impl Workbench {
     /// Opens model, plugins and data; `observer` hears what plugins say.
     pub fn open(setup: &Setup, observer: Option<Observer>) -> Result<Self, Fault> {
         let found = Found::open(setup, observer)?;
-        let family = found
-            .catalog
-            .family_for(found.checkpoint.architecture().map_err(unreadable)?)
-            .map_err(|e| Fault::unsupported(e.to_string()))?;
-        let mut base = Variant::new(found.checkpoint.clone(), setup.reference);
-        family.build(&found.checkpoint, &mut base)?;
-        base.check()?;
+        let base = companions::built(&found.catalog, &found.checkpoint, setup.reference)?;
         let rig = Rig::new(setup, found)?;
+        let companions = companions::opened(&rig, &setup.companions)?;
         let mut facts: Settings =
             base.graph().facts().map(|f| Setting::new(format!("model.{}", f.name), f.value.clone())).collect();
         facts.0.extend(scenario_facts(&setup.scenario));
+        if !companions.is_empty() {
+            facts.set("companions", Value::Texts(companions.keys().cloned().collect()));
+        }
         for fact in HardwareProfile::read().facts() {
             if !VOLATILE.iter().any(|word| fact.name.contains(word)) {
                 let value = match fact.value {
@@ -89,17 +84,32 @@ impl Workbench {
                 facts.set(&fact.name, value);
             }
         }
-        let text = match &setup.calibration {
+        let shelf = Err("it was given no folder for them".to_owned());
+        let device = Some(rig.device.clone());
+        let surroundings = Surroundings { device, calibration: None, companions: Arc::new(companions), facts };
+        // In all, preparing takes about twice what the model does.
+        let made = Made::new(base.weight_bytes() as usize / 2);
+        Ok(Self { rig, base, surroundings, text: None, made, shelf })
+    }
+
+    /// The calibration text, which is read when it is first needed: to answer a prompt takes none.
+    pub(crate) fn text(&mut self) -> Result<Arc<[u32]>, Fault> {
+        if let Some(text) = &self.text {
+            return Ok(text.clone());
+        }
+        let Setup { calibration, threads, .. } = &self.rig.setup;
+        let text = match calibration {
             Some(calibration) => {
                 let data = Dataset::open(&calibration.data).map_err(unreadable)?;
-                text_tokens(&data, &rig.tokenizer, calibration.tokens)?
+                text_tokens(&data, &*self.rig.tokenizer()?, calibration.tokens)?
             }
             None => vec![],
         };
-        let calibration = (!text.is_empty())
-            .then(|| Arc::new(Calibration::new(text.clone(), base.clone(), rig.device.clone(), setup.threads)));
-        let shelf = Err("it was given no folder for them".to_owned());
-        Ok(Self { rig, base, calibration, text, facts, variants: HashMap::new(), shelf })
+        if !text.is_empty() {
+            let calibration = Calibration::new(text.clone(), self.base.clone(), self.rig.device.clone(), *threads);
+            self.surroundings.calibration = Some(Arc::new(calibration));
+        }
+        Ok(self.text.insert(text.into()).clone())
     }
 
     /// Keeps what it prepares in a folder from now on.
@@ -108,11 +118,14 @@ impl Workbench {
     }
 
     /// What was found: the search space above all.
-    pub fn describe(&self) -> Result<Description, Fault> {
+    pub fn describe(&mut self) -> Result<Description, Fault> {
+        // What cannot be read is told now.
+        self.rig.tokenizer()?;
+        self.text()?;
         let mut space = Vec::new();
         let mut not_applicable = Vec::new();
         for technique in self.rig.catalog.techniques() {
-            match technique.parameters(&self.base, &self.facts) {
+            match technique.parameters(&self.base, &self.surroundings.facts) {
                 Ok(parameters) => {
                     space.push(TechniqueSpace { description: technique.description().clone(), parameters })
                 }
@@ -138,12 +151,18 @@ impl Workbench {
         let evaluated = self.rig.setup.evaluators.iter().flat_map(|e| {
             e.description.metrics.iter().map(|m| Metric { name: format!("{}.{}", e.label, m.name), ..m.clone() })
         });
+        let companion_digest = |path: &PathBuf| {
+            let companion = &self.surroundings.companions[&companions::name(path)];
+            companion.checkpoint().digest().map_err(unreadable)
+        };
+        let companion_digests = self.rig.setup.companions.iter().map(companion_digest).collect::<Result<_, _>>()?;
         Ok(Description {
             model_digest: self.rig.checkpoint.digest().map_err(|e| Fault::invalid(e.to_string()))?,
+            companion_digests,
             reference: self.reference(),
             model_facts: self.base.graph().facts().cloned().collect(),
             hardware: serde_json::to_value(HardwareProfile::probe()).expect("a hardware profile has a JSON form"),
-            hardware_facts: self.facts.iter().filter(|f| f.name.starts_with("hardware.")).cloned().collect(),
+            hardware_facts: self.surroundings.facts.iter().filter(|f| f.name.starts_with("hardware.")).cloned().collect(),
             space,
             not_applicable,
             plugins,
@@ -170,21 +189,18 @@ impl Workbench {
     /// The variant that a configuration makes. Configurations with a common beginning share its work.
     pub fn variant(&mut self, configuration: &Configuration) -> Result<Variant, Fault> {
         let choices = &configuration.0;
-        let start = (1..=choices.len()).rev().find(|n| self.variants.contains_key(&key(&choices[..*n]))).unwrap_or(0);
-        let mut variant = if start == 0 { self.base.clone() } else { self.variants[&key(&choices[..start])].clone() };
+        if !choices.is_empty() {
+            self.text()?;
+        }
+        let (start, mut variant) = self.made.beginning(choices).unwrap_or_else(|| (0, self.base.clone()));
         for (i, choice) in choices.iter().enumerate().skip(start) {
             let technique = self.rig.catalog.technique(&choice.technique).map_err(|e| Fault::invalid(e.to_string()))?;
-            technique.apply(
-                &mut variant,
-                self.calibration.as_ref(),
-                &self.rig.device,
-                &self.facts,
-                &choice.settings,
-            )?;
-            if self.variants.len() >= 256 {
-                self.variants.clear();
+            let applied = technique.apply(&mut variant, &self.surroundings, &choice.settings);
+            if let Some(calibration) = &self.surroundings.calibration {
+                calibration.rest();
             }
-            self.variants.insert(key(&choices[..=i]), variant.clone());
+            applied?;
+            self.made.keep(&choices[..=i], variant.clone());
         }
         Ok(variant)
     }
@@ -214,7 +230,7 @@ impl Workbench {
         let variant = watch.time("apply.techniques", || self.variant(configuration));
         let prepared = variant.and_then(|variant| {
             say("apply", "encoding weights");
-            watch.time("apply.encode", || self.save(&variant))
+            watch.time("apply.encode", || self.save(configuration, &variant))
         });
         // Another process is about to be measured: it may need what this one has freed.
         self.rig.checkpoint.release_pages();
@@ -222,7 +238,8 @@ impl Workbench {
         (prepared, watch.0)
     }
 
-    fn save(&mut self, variant: &Variant) -> Result<Prepared, Fault> {
+    fn save(&mut self, configuration: &Configuration, variant: &Variant) -> Result<Prepared, Fault> {
+        let text = self.text()?;
         let shelf = match &mut self.shelf {
             Ok(shelf) => shelf,
             Err(why) => return Ok(Prepared::NotKept(why.clone())),
@@ -234,8 +251,10 @@ impl Workbench {
             Ok((base, variant)) => {
                 let scenario = &self.rig.setup.scenario;
                 let tokens = scenario.prompt_tokens as usize * scenario.batch as usize;
-                let text = self.text.iter().copied().take(tokens).collect();
+                let text = text.iter().copied().take(tokens).collect();
                 let shelf = shelf.folder().to_owned();
+                // From now on its numbers are read from there.
+                self.made.keep(&configuration.0, self.base.restored(&variant, &shelf)?);
                 Ok(Prepared::Kept(Box::new(SavedTrial { base, variant, shelf, text })))
             }
             Err(EngineError::Disk(why)) => Ok(Prepared::NotKept(why)),
@@ -254,7 +273,8 @@ impl Workbench {
         saying(progress)("apply", "applying techniques");
         let variant = watch.time("apply.techniques", || self.variant(configuration));
         let measured = variant.and_then(|variant| {
-            let subject = Subject { base: &self.base, variant: &variant, text: &self.text };
+            let text = self.text()?;
+            let subject = Subject { base: &self.base, variant: &variant, text: &text };
             self.rig.run(&subject, items, &mut watch, progress)
         });
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)
@@ -265,7 +285,8 @@ impl Workbench {
         let start = Instant::now();
         let variant = self.variant(configuration)?;
         let apply_ms = start.elapsed().as_secs_f64() * 1e3;
-        crate::bench::bench(self, &variant, apply_ms, plan)
+        let text = self.text()?;
+        crate::bench::bench(&self.rig, &variant, &text, apply_ms, plan)
     }
 
     /// Quality on its own, as `aehost evaluate` prints it.

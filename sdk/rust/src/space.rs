@@ -44,7 +44,8 @@ impl Domain {
         }
     }
 
-    /// The member at a share `at` in [0, 1] of the way from the first to the last, on the domain's own scale.
+    /// The member at a share `at` in [0, 1] of the way from the first to the last, on the domain's own scale; a real one has
+    /// four digits.
     pub fn at(&self, at: f64) -> Value {
         let at = at.clamp(0.0, 1.0);
         let slot = |n: u64| ((at * n as f64) as u64).min(n - 1);
@@ -62,7 +63,7 @@ impl Domain {
             }
             Domain::Real(r) => {
                 let value = if r.log { r.min * (r.max / r.min).powf(at) } else { r.min + (r.max - r.min) * at };
-                Value::Real(value.clamp(r.min, r.max))
+                Value::Real(readable(value).clamp(r.min, r.max))
             }
             Domain::Choice(c) => c.values[slot(c.values.len() as u64) as usize].clone(),
         }
@@ -137,6 +138,13 @@ impl Domain {
             }
         }
     }
+}
+
+/// Four significant digits: what is between them makes no difference that could be measured, and people read it.
+fn readable(value: f64) -> f64 {
+    let scale = 10f64.powi(3 - value.abs().log10().floor() as i32);
+    let rounded = (value * scale).round() / scale;
+    if rounded.is_finite() { rounded } else { value }
 }
 
 /// Another index of first..=last, a normal step of 0.3 of the range away, at least 1.

@@ -115,7 +115,7 @@ fn on_model(
     arguments: &PluginArguments,
     output: &Output,
 ) -> Result<(Vec<PluginInfo>, BTreeMap<String, String>)> {
-    let bench = workbench(model, arguments, output)?;
+    let mut bench = workbench(model, arguments, output)?;
     let found = bench.describe().map_err(fault)?;
     let of = |info: &PluginInfo| found.space.iter().find(|t| t.description.identity.id == info.id);
     let infos = bench.plugins().cloned().map(|info| match info.kind {

@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Path of a .gguf file or a folder with safetensors, or a name from `aehost model list`
     #[arg(long, value_name = "PATH|NAME")]
     pub model: Option<String>,
+    /// A model with the same vocabulary that techniques may use beside it, as to draft tokens; repeatable
+    #[arg(long, value_name = "PATH|NAME")]
+    pub companion: Vec<String>,
     /// What measures quality, and on which data (path or name); repeatable, the first one's main metric is the accuracy
     #[arg(long, value_name = "ID[:DATA]")]
     pub evaluator: Vec<String>,
@@ -96,6 +99,7 @@ impl Arguments {
         Overrides {
             name: self.study.clone(),
             model: self.model.clone(),
+            companions: self.companion.clone(),
             reference: self.reference,
             device: self.device.clone(),
             threads: self.threads,

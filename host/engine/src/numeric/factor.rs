@@ -1,7 +1,7 @@
 //! Factorisations and solves, in float64 on the CPU by faer; results are float32 unless the input is float64.
 
 use super::{Result, describe, elements, fault};
-use aehost_common::Fault;
+use aehost_common::{Code, Fault};
 use candle_core::{DType, Device, Tensor};
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, MatRef, Side};
@@ -18,7 +18,8 @@ fn matrix(op: &str, tensor: &Tensor) -> Result<Mat<f64>> {
     }
     let values = elements::<f64>(tensor, DType::F64)?;
     if values.iter().any(|v| !v.is_finite()) {
-        return Err(Fault::invalid(format!("{op}: {} holds NaN or infinite numbers", describe(tensor))));
+        let message = format!("{op}: {} holds NaN or infinite numbers", describe(tensor));
+        return Err(Fault::new(Code::Diverged, message));
     }
     Ok(Mat::from_fn(rows, columns, |i, j| values[i * columns + j]))
 }

@@ -180,6 +180,21 @@ impl HostEditor for HostCall<'_> {
         Ok(self.editor(&this)?.graph_mut().add_function(&name)?)
     }
 
+    fn import_function(
+        &mut self,
+        this: Resource<Editor>,
+        companion: String,
+        function: String,
+        name: String,
+    ) -> Answer<()> {
+        let companions = self.services.companions.clone();
+        let other = companions.get(&companion).ok_or_else(|| {
+            let known: Vec<&str> = companions.keys().map(String::as_str).collect();
+            Fault::invalid(format!("there is no companion `{companion}`; there are: [{}]", known.join(", ")))
+        })?;
+        Ok(self.editor(&this)?.import_function(other, &function, &name)?)
+    }
+
     fn add_input(
         &mut self,
         this: Resource<Editor>,

@@ -12,8 +12,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub const LAYERS: u32 = 4;
-const HIDDEN: usize = 128;
-const FEED_FORWARD: usize = 256;
 const HEAD_DIM: usize = 32;
 
 pub fn root() -> PathBuf {
@@ -75,21 +73,37 @@ fn spelled(byte: u8) -> char {
     if plain(byte) { byte.into() } else { char::from_u32(256 + rank).unwrap() }
 }
 
-/// A llama with random weights and a vocabulary of bytes.
-pub fn checkpoint() -> Arc<Checkpoint> {
-    checkpoint_of("llama")
+/// What a made llama is like.
+#[derive(Clone, Copy)]
+pub struct Llama {
+    /// What the file calls it.
+    pub architecture: &'static str,
+    pub hidden: usize,
+    pub feed_forward: usize,
+    /// A tensor whose first number is no number.
+    pub broken: Option<&'static str>,
 }
 
-/// The same file under the name of another architecture.
-pub fn checkpoint_of(architecture: &str) -> Arc<Checkpoint> {
+pub const LLAMA: Llama = Llama { architecture: "llama", hidden: 128, feed_forward: 256, broken: None };
+
+/// A llama with random weights and a vocabulary of bytes.
+pub fn checkpoint() -> Arc<Checkpoint> {
+    checkpoint_of(LLAMA)
+}
+
+/// One that is not quite like that.
+pub fn checkpoint_of(llama: Llama) -> Arc<Checkpoint> {
+    let Llama { architecture, hidden, feed_forward, broken } = llama;
     let mut writer = Writer::new();
     writer
         .set("general.architecture", architecture)
         .set("llama.block_count", LAYERS)
-        .set("llama.embedding_length", HIDDEN as u32)
-        .set("llama.feed_forward_length", FEED_FORWARD as u32)
+        .set("llama.embedding_length", hidden as u32)
+        .set("llama.feed_forward_length", feed_forward as u32)
         .set("llama.attention.head_count", 4u32)
         .set("llama.attention.head_count_kv", 2u32)
+        .set("llama.attention.key_length", HEAD_DIM as u32)
+        .set("llama.attention.value_length", HEAD_DIM as u32)
         .set("llama.rope.dimension_count", HEAD_DIM as u32)
         .set("llama.rope.freq_base", 10_000f32)
         .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
@@ -102,22 +116,26 @@ pub fn checkpoint_of(architecture: &str) -> Arc<Checkpoint> {
         .set("tokenizer.ggml.token_type", Value::I32s(vec![1; 256]));
     let mut seed = 1;
     let mut tensor = |name: &str, shape: &[usize]| {
-        writer.tensor(name, shape, Encoding::F32, numbers(shape.iter().product(), &mut seed)).unwrap();
+        let mut bytes = numbers(shape.iter().product(), &mut seed);
+        if broken == Some(name) {
+            bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        writer.tensor(name, shape, Encoding::F32, bytes).unwrap();
     };
-    tensor("token_embd.weight", &[256, HIDDEN]);
+    tensor("token_embd.weight", &[256, hidden]);
     for layer in 0..LAYERS {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        tensor(&name("attn_norm"), &[HIDDEN]);
-        tensor(&name("attn_q"), &[4 * HEAD_DIM, HIDDEN]);
-        tensor(&name("attn_k"), &[2 * HEAD_DIM, HIDDEN]);
-        tensor(&name("attn_v"), &[2 * HEAD_DIM, HIDDEN]);
-        tensor(&name("attn_output"), &[HIDDEN, 4 * HEAD_DIM]);
-        tensor(&name("ffn_norm"), &[HIDDEN]);
-        tensor(&name("ffn_gate"), &[FEED_FORWARD, HIDDEN]);
-        tensor(&name("ffn_up"), &[FEED_FORWARD, HIDDEN]);
-        tensor(&name("ffn_down"), &[HIDDEN, FEED_FORWARD]);
+        tensor(&name("attn_norm"), &[hidden]);
+        tensor(&name("attn_q"), &[4 * HEAD_DIM, hidden]);
+        tensor(&name("attn_k"), &[2 * HEAD_DIM, hidden]);
+        tensor(&name("attn_v"), &[2 * HEAD_DIM, hidden]);
+        tensor(&name("attn_output"), &[hidden, 4 * HEAD_DIM]);
+        tensor(&name("ffn_norm"), &[hidden]);
+        tensor(&name("ffn_gate"), &[feed_forward, hidden]);
+        tensor(&name("ffn_up"), &[feed_forward, hidden]);
+        tensor(&name("ffn_down"), &[hidden, feed_forward]);
     }
-    tensor("output_norm.weight", &[HIDDEN]);
+    tensor("output_norm.weight", &[hidden]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     writer.save(&path).unwrap();
@@ -127,9 +145,32 @@ pub fn checkpoint_of(architecture: &str) -> Arc<Checkpoint> {
 
 /// The llama as its family builds it.
 pub fn model() -> Variant {
-    let checkpoint = checkpoint();
+    model_of(LLAMA)
+}
+
+/// One that is not quite like that.
+pub fn model_of(llama: Llama) -> Variant {
+    let checkpoint = checkpoint_of(llama);
     let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
     single(&built_in("family-llama")).family_for("llama").unwrap().build(&checkpoint, &mut variant).unwrap();
+    variant
+}
+
+/// The folders of the small models with random weights that transformers made.
+pub fn family_models() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("tests/fixtures/families")).unwrap().map(|entry| entry.unwrap().path());
+    let mut models: Vec<PathBuf> = entries.filter(|path| path.join("config.json").is_file()).collect();
+    models.sort();
+    assert!(models.len() > 10, "{} small models", models.len());
+    models
+}
+
+/// A model as its family builds it, its matrices as float32.
+pub fn built_by(catalog: &Catalog, path: &Path) -> Variant {
+    let checkpoint = Arc::new(Checkpoint::open(path).unwrap());
+    let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
+    let family = catalog.family_for(checkpoint.architecture().unwrap()).unwrap();
+    family.build(&checkpoint, &mut variant).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
     variant
 }
 

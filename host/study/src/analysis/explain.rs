@@ -125,7 +125,10 @@ fn savings(record: &StudyRecord, trials: &[Trial], analysis: &Analysis, figures:
 }
 
 fn certainty(record: &StudyRecord, figures: &Figures, confirmed: bool) -> String {
-    let chance = format!("{:.0} %", (100.0 * figures.probability_feasible).clamp(1.0, 99.0));
+    let percent = (100.0 * figures.probability_feasible).clamp(1.0, 99.0);
+    let on_accuracy = record.constraints.iter().any(|constraint| constraint.metric == metrics::ACCURACY_DROP);
+    let luck = if on_accuracy { ", and with gains of accuracy taken for luck," } else { "" };
+    let chance = format!("by their spread{luck} the chance that all constraints really hold is about {percent:.0} %");
     let items: Vec<String> = record
         .evaluators
         .iter()
@@ -133,14 +136,12 @@ fn certainty(record: &StudyRecord, figures: &Figures, confirmed: bool) -> String
         .collect();
     if confirmed {
         format!(
-            " These figures were confirmed by measuring it and the baseline again (up to {}); by their spread the chance \
-             that all constraints really hold is about {chance}.",
+            " These figures were confirmed by measuring it and the baseline again (up to {}); {chance}.",
             items.join(", ")
         )
     } else {
         format!(
-            " These are screening figures ({}) and not confirmed: by their spread the chance that all constraints really \
-             hold is about {chance}.",
+            " These are screening figures ({}) and not confirmed: {chance}.",
             items.join(", ")
         )
     }

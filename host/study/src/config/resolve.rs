@@ -12,6 +12,8 @@ pub struct Overrides {
     pub name: Option<String>,
     /// `--model`
     pub model: Option<String>,
+    /// `--companion`, replacing the file's when any is given
+    pub companions: Vec<String>,
     /// `--reference`
     pub reference: Option<Reference>,
     /// `--device`
@@ -60,6 +62,7 @@ impl StudyFile {
         lay(&flags.device, &mut study.device);
         lay(&flags.seed, &mut study.seed);
         lay(&flags.confirm, &mut study.confirm);
+        lay_list(&flags.companions, &mut study.companions);
         lay_list(&flags.plugins, &mut study.plugins);
         lay_list(&flags.objectives, &mut study.objectives);
         lay_list(&flags.constraints, &mut study.constraints);

@@ -53,6 +53,7 @@ fn conditions_that_an_older_record_keeps_among_its_facts_are_found_there() {
         power: Some(crate::DeclaredPower { watts_busy: 65.0, watts_idle: None }),
         trial_seconds: Some(90.0),
         reference: Default::default(),
+        companions: vec![],
     };
     assert_eq!((&read.conditions, &read.model_facts), (&expected, &record.model_facts));
     assert_eq!(store.list().unwrap().len(), 1);

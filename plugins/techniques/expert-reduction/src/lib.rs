@@ -91,7 +91,7 @@ fn keep(model: &Editor, node: &Node, kept: &[usize]) -> Result<(), Error> {
         shape[0] = kept.len() as u32;
         weights::put(model, &name, &rows.take(0, kept)?.reshape(&shape)?, representation.dtype())?;
     }
-    Ok(())
+    model.infer(&[&router])
 }
 
 aehost_sdk::technique!(ExpertReduction);

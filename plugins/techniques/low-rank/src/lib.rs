@@ -53,7 +53,8 @@ impl Technique for LowRank {
         let progress = |i: usize| log::progress(i as f64 / targets.len() as f64, "factoring matrices");
         let decompose = |i: usize| {
             progress(i);
-            directions(model, &targets[i], &grams)
+            let directions = directions(model, &targets[i], &grams);
+            directions.map_err(|e| e.within(format!("weight `{}` cannot be factored", targets[i].weight)))
         };
         let mut known: Vec<Option<Tensor>> = targets.iter().map(|_| None).collect();
         let ranks = if settings.text("allocation")? == "uniform" {

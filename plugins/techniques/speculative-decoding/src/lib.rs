@@ -1,13 +1,21 @@
 //! Greedy decoding that checks several drafted tokens in one step and keeps those that the model itself would have chosen, so
 //! that the text is the same as without it (Leviathan et al., arXiv:2211.17192). Drafts are what followed the last tokens where
 //! they stood before, in prompt or answer (prompt lookup: it pays where answers repeat their prompts, and costs little elsewhere),
-//! or what the model says without some of its layers.
+//! or what a smaller model says: this one without some of its layers, or a companion.
 
 mod draft;
 
 use aehost_sdk::technique::*;
 
 struct SpeculativeDecoding;
+
+/// The models that may draft.
+fn companions(facts: &Facts) -> &[String] {
+    match facts.get("companions") {
+        Some(Value::Texts(names)) => names,
+        _ => &[],
+    }
+}
 
 impl Technique for SpeculativeDecoding {
     fn describe() -> Description {
@@ -21,8 +29,10 @@ impl Technique for SpeculativeDecoding {
         }
         // A model whose layers cannot be told apart is not skipped through.
         let layers = layers(model).map_or(0, |layers| layers.len() as i64);
-        let methods: &[&str] = if layers < 3 { &["prompt-lookup"] } else { &["prompt-lookup", "layer-skip"] };
-        let method = choice("method", "What followed earlier, or what fewer layers say.", methods.iter().copied());
+        let companions = companions(facts);
+        let known = [("prompt-lookup", true), ("layer-skip", layers >= 3), ("draft-model", !companions.is_empty())];
+        let methods = known.into_iter().filter(|(_, possible)| *possible).map(|(method, _)| method);
+        let method = choice("method", "What followed earlier, what fewer layers say, or a companion.", methods);
         let tokens = choice("draft-tokens", "Tokens of a draft at most.", [2i64, 4, 6, 8]).ordered().default(4i64);
         let ending = integer("lookup-tokens", "Last tokens that must have stood together before, at most.", 1..=4);
         let mut parameters: Vec<Parameter> =
@@ -31,18 +41,27 @@ impl Technique for SpeculativeDecoding {
             let skip = integer("skip", "Layers that drafts go without.", 1..=layers * 2 / 3);
             parameters.push(skip.default(layers / 3).when("method", ["layer-skip"]).into());
         }
+        if !companions.is_empty() {
+            let draft = choice("draft", "The companion that drafts.", companions.iter().map(String::as_str));
+            parameters.push(draft.when("method", ["draft-model"]).into());
+        }
         Ok(parameters)
     }
 
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let tokens = setting("draft-tokens", settings.integer("draft-tokens")?);
-        if settings.text("method")? == "layer-skip" {
-            let layers = layers(&model.model())?;
-            draft::add(model, &least_influential(model, &layers, settings.integer("skip")? as usize)?)?;
-            return runtime_policy::set(model, &[setting("speculation", "draft-model"), tokens]);
+        match settings.text("method")? {
+            "layer-skip" => {
+                let layers = layers(&model.model())?;
+                draft::add(model, &least_influential(model, &layers, settings.integer("skip")? as usize)?)?;
+            }
+            "draft-model" => model.import_function(settings.text("draft")?, "decode", "draft")?,
+            _ => {
+                let ending = setting("lookup-tokens", settings.integer("lookup-tokens")?);
+                return runtime_policy::set(model, &[setting("speculation", "prompt-lookup"), tokens, ending]);
+            }
         }
-        let ending = setting("lookup-tokens", settings.integer("lookup-tokens")?);
-        runtime_policy::set(model, &[setting("speculation", "prompt-lookup"), tokens, ending])
+        runtime_policy::set(model, &[setting("speculation", "draft-model"), tokens])
     }
 }
 
