@@ -72,7 +72,8 @@ fn a_companion_with_another_vocabulary_is_refused() {
     let expected = "companion HOME/other.gguf: it needs the vocabulary of the model beside which it is used, but token 0 is \
                     \"<0>\" there, and \"\u{100}\" here\n";
     assert_eq!(refused(&bed, &["--companion", "other.gguf"]), (1, expected.into()));
-    let said = "`none.gguf` is neither a file nor a known model: check the path, or choose a name from `aehost model list`\n";
+    let said =
+        "`none.gguf` is neither a file nor a known model: check the path, or choose a name from `aehost model list`\n";
     assert_eq!(refused(&bed, &["--companion", "none.gguf"]), (2, said.into()));
 }
 

@@ -10,8 +10,8 @@ use aehost_hub::Kind;
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
-    Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord, Reference,
-    Scenario, StudyFile, StudyRecord,
+    Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord,
+    Reference, Scenario, StudyFile, StudyRecord,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor};
 use anyhow::{Context, Result};

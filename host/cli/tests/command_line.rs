@@ -112,7 +112,10 @@ fn bad_study_files_are_named_with_the_line() {
     let (code, message) = said("[study]\nmodle = \"x\"\n");
     assert_eq!(code, 2);
     assert!(message.starts_with("error: study file study.toml: TOML parse error at line 2, column 1"), "{message}");
-    assert!(message.contains("unknown field `modle`, expected one of `name`, `model`, `reference`"), "{message}");
+    assert!(
+        message.contains("unknown field `modle`, expected one of `name`, `model`, `companions`, `reference`"),
+        "{message}"
+    );
     assert_eq!(
         said("[budget]\ntrials = 0\n"),
         (2, "error: budget.trials is 0: the baseline is the first trial, so write at least 1\n".into())

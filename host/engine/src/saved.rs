@@ -51,7 +51,8 @@ impl Variant {
         let mut weights = BTreeMap::new();
         for name in used.graph().used_weights() {
             let weight = used.weight(name)?;
-            let checkpoint = weight.sources(used.checkpoint()).map(|(sources, join)| (sources.to_vec(), join.to_owned()));
+            let checkpoint =
+                weight.sources(used.checkpoint()).map(|(sources, join)| (sources.to_vec(), join.to_owned()));
             if checkpoint.is_none() && !shelf.holds(&weight.key) {
                 threads.install(|| weight.with_bytes(|bytes| shelf.put(&weight.key, bytes)))??;
             }

@@ -185,8 +185,7 @@ impl Checkpoint {
             Source::Gguf(_) => hex(&hash_file(&self.path)?),
             Source::Safetensors => {
                 let mut all = Sha256::new();
-                let others =
-                    safetensors::OTHER_FILES.iter().map(|name| self.path.join(name)).filter(|p| p.is_file());
+                let others = safetensors::OTHER_FILES.iter().map(|name| self.path.join(name)).filter(|p| p.is_file());
                 for path in others.chain(self.files.iter().map(|f| f.path.clone())) {
                     all.update(path.file_name().unwrap_or_default().as_encoded_bytes());
                     all.update([0]);

@@ -88,12 +88,7 @@ impl Technique {
     /// # Errors
     /// not-applicable after what earlier techniques did; what the plugin met (out-of-memory, diverged, ...); internal
     /// where the plugin fails.
-    pub fn apply(
-        &self,
-        variant: &mut Variant,
-        surroundings: &Surroundings,
-        settings: &Settings,
-    ) -> Result<(), Fault> {
+    pub fn apply(&self, variant: &mut Variant, surroundings: &Surroundings, settings: &Settings) -> Result<(), Fault> {
         let plugin = &self.0.plugin;
         let Surroundings { device, calibration, companions, facts } = surroundings.clone();
         let (mut store, guest) =

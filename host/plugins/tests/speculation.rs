@@ -5,9 +5,7 @@
 mod support;
 
 use aehost_common::{Fault, Setting, Settings};
-use aehost_engine::{
-    Calibration, Continuation, Device, Model, Part, Representation, Rows, Sequence, Variant, greedy,
-};
+use aehost_engine::{Calibration, Continuation, Device, Model, Part, Representation, Rows, Sequence, Variant, greedy};
 use aehost_graph::Filter;
 use aehost_plugins::{Catalog, Surroundings};
 use std::sync::Arc;

@@ -111,8 +111,7 @@ pub(crate) fn bench(
         let start = Instant::now();
         let model = rig.load(variant)?;
         let loaded = start.elapsed().as_secs_f64() * 1e3;
-        let mut work =
-            Scenario::new(model.model(), text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
+        let mut work = Scenario::new(model.model(), text, plan.depth + plan.prompt_tokens, plan.output_tokens, 1);
         let memory = PeakMemory::start();
         let mut caches = work.caches();
         let part =

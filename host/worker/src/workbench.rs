@@ -162,7 +162,13 @@ impl Workbench {
             reference: self.reference(),
             model_facts: self.base.graph().facts().cloned().collect(),
             hardware: serde_json::to_value(HardwareProfile::probe()).expect("a hardware profile has a JSON form"),
-            hardware_facts: self.surroundings.facts.iter().filter(|f| f.name.starts_with("hardware.")).cloned().collect(),
+            hardware_facts: self
+                .surroundings
+                .facts
+                .iter()
+                .filter(|f| f.name.starts_with("hardware."))
+                .cloned()
+                .collect(),
             space,
             not_applicable,
             plugins,

@@ -140,9 +140,6 @@ fn certainty(record: &StudyRecord, figures: &Figures, confirmed: bool) -> String
             items.join(", ")
         )
     } else {
-        format!(
-            " These are screening figures ({}) and not confirmed: {chance}.",
-            items.join(", ")
-        )
+        format!(" These are screening figures ({}) and not confirmed: {chance}.", items.join(", "))
     }
 }

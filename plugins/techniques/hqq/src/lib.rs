@@ -1,8 +1,7 @@
 //! Half-quadratic quantisation (Badri and Shaji 2023, <https://mobiusml.github.io/hqq_blog/>):
 //! without calibration text, the zero-point of each group, and if wanted its scale, is found by alternating between codes, a
-//! sparse error and least squares. Beyond that, columns may weigh what the weights before them say of their inputs.
+//! sparse error and least squares.
 
-mod columns;
 mod solver;
 
 use aehost_sdk::technique::*;
@@ -22,8 +21,6 @@ impl Technique for Hqq {
         // Without a minimum there is no zero-point to fit.
         parameters.retain(|parameter| parameter.name != "symmetric");
         parameters.push(flag("scale", "Fit the scale too, from several ranges.").default(true).into());
-        let summary = "Weigh columns by what norm or matrix before them make of their inputs.";
-        parameters.push(flag("columns", summary).default(true).into());
         Ok(parameters)
     }
 
@@ -32,12 +29,10 @@ impl Technique for Hqq {
         let form = Affine { bits, group, symmetric: false };
         let scale = settings.flag("scale")?;
         let targets = quantiser::targets(model, &form)?;
-        let wiring = settings.flag("columns")?.then(|| Wiring::of(&model.model())).transpose()?;
         for (done, (matrix, form)) in targets.iter().enumerate() {
             log::progress(done as f64 / targets.len() as f64, "fitting scales and zero-points");
             let solver = Solver { form: *form, scale };
-            let weights = columns::importance(model, wiring.as_ref(), matrix)?;
-            encode_groups(model, matrix, *form, |first, numbers| solver.fit(numbers, &weights[first..][..numbers.len()]))?;
+            encode_groups(model, matrix, *form, |_, numbers| solver.fit(numbers))?;
         }
         quantiser::round_outer(model, settings)
     }
