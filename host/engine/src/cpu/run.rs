@@ -187,7 +187,9 @@ impl<'a> Pass<'a> {
     fn grouped_linear(&self, step: &PlanStep, index: usize, weights: &[Matrix], by: Grouping, member: &Member<'_>) {
         let (input, out) = (&step.inputs[0], &step.outputs[0]);
         let grouped = self.grouped(by);
-        let (each, chunk) = units(&weights[0], member.size());
+        // Parts of a small matrix that are larger are read faster.
+        let each = units(&weights[0], member.size()).0;
+        let chunk = each.div_ceil(member.size());
         while let Some(units) = member.claim(&self.taken[index], each * weights.len(), chunk) {
             let groups = units.start / each..units.end.div_ceil(each);
             for (group, weight) in groups.clone().zip(&weights[groups]) {
