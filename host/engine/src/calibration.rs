@@ -218,10 +218,9 @@ impl Calibration {
         }
     }
 
-    /// Lets go of what only the technique at work has a use for: the base model, and values between layers.
-    pub fn rest(&self) {
+    /// Lets go of the base model, until the next divergence is asked for.
+    pub fn release_reference(&self) {
         *self.reference.lock().expect("no panic happens while the reference is locked") = None;
-        self.kept().clear();
     }
 
     /// The base model's logits; those of the beginning of the text, where techniques try many variants, are kept.

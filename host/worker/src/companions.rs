@@ -1,26 +1,11 @@
 //! Models that the user named beside the one that is studied, for techniques to take functions from.
 
-use crate::rig::{Rig, unreadable};
+use crate::rig::{Rig, built, unreadable};
 use aehost_common::Fault;
-use aehost_engine::{FloatType, Variant};
 use aehost_formats::{Checkpoint, Tokenizer};
-use aehost_plugins::{Catalog, Companions};
+use aehost_plugins::Companions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// A checkpoint as its family builds it, its matrices as `reference`, or as the file has them.
-pub(crate) fn built(
-    catalog: &Catalog,
-    checkpoint: &Arc<Checkpoint>,
-    reference: Option<FloatType>,
-) -> Result<Variant, Fault> {
-    let architecture = checkpoint.architecture().map_err(unreadable)?;
-    let family = catalog.family_for(architecture).map_err(|e| Fault::unsupported(e.to_string()))?;
-    let mut variant = Variant::new(checkpoint.clone(), reference);
-    family.build(checkpoint, &mut variant)?;
-    variant.check()?;
-    Ok(variant)
-}
 
 /// What a companion is called: its file's name, without the ending.
 pub(crate) fn name(path: &Path) -> String {

@@ -50,3 +50,83 @@ impl Made {
         bytes.values().sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_common::Settings;
+    use aehost_engine::{FloatType, Representation, Shelf};
+    use aehost_formats::{Checkpoint, Encoding, gguf};
+    use aehost_graph::{Slot, Spec};
+    use std::sync::Arc;
+
+    /// A base with one weight of the checkpoint, which its output is.
+    fn base(folder: &std::path::Path) -> Variant {
+        let path = folder.join("model.gguf");
+        let mut writer = gguf::Writer::new();
+        writer.set("general.architecture", "none");
+        writer.tensor("a", &[64, 64], Encoding::F32, vec![0; 64 * 64 * 4]).unwrap();
+        writer.save(&path).unwrap();
+        let mut base = Variant::new(Arc::new(Checkpoint::open(&path).unwrap()), Some(FloatType::F16));
+        let source = aehost_engine::BoundTensor { tensor: "a".into(), steps: vec![] };
+        base.bind("a", vec![source], "single").unwrap();
+        let graph = base.graph_mut();
+        graph.add_function("decode").unwrap();
+        let spec = Spec {
+            function: "decode".into(),
+            name: "parameter".into(),
+            role: "other".into(),
+            layer: None,
+            op: "parameter".into(),
+            attributes: Settings::default(),
+            inputs: vec![],
+            weights: vec![Slot { name: "weight".into(), weight: "a".into() }],
+        };
+        let value = graph.insert(spec).unwrap().outputs[0];
+        graph.set_output("decode", "a", value).unwrap();
+        base
+    }
+
+    /// With numbers of its own: 16 KiB.
+    fn changed(base: &Variant) -> Variant {
+        let mut variant = base.clone();
+        let numbers = variant.read_weight("a", None).unwrap();
+        variant.put_weight("a", &numbers, FloatType::F16).unwrap();
+        variant
+    }
+
+    fn choices(words: &[&str]) -> Vec<Choice> {
+        words.iter().map(|id| Choice { technique: (*id).into(), settings: Settings::default() }).collect()
+    }
+
+    #[test]
+    fn the_longest_beginning_is_found_and_what_takes_too_much_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = base(folder.path());
+        let mut made = Made::new(40 << 10);
+        made.keep(&choices(&["prune"]), changed(&base));
+        made.keep(&choices(&["prune", "round"]), changed(&base));
+        let (count, _) = made.beginning(&choices(&["prune", "round", "draft"])).unwrap();
+        assert_eq!(count, 2);
+        assert!(made.beginning(&choices(&["round"])).is_none());
+        made.keep(&choices(&["slice"]), changed(&base));
+        assert!(made.beginning(&choices(&["prune"])).is_none(), "the first made room");
+        assert!(made.beginning(&choices(&["slice"])).is_some());
+    }
+
+    #[test]
+    fn what_lies_on_the_shelf_takes_no_memory_and_is_made_again_where_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = base(folder.path());
+        let mut variant = base.clone();
+        variant.encode_weight("a", Representation::Blocked(Encoding::Q8_0), None).unwrap();
+        let mut shelf = Shelf::open(&folder.path().join("shelf"), u64::MAX).unwrap();
+        let saved = variant.save(&mut shelf, 1).unwrap();
+        let mut made = Made::new(1 << 10);
+        made.keep(&choices(&["round"]), base.restored(&saved, shelf.folder()).unwrap());
+        assert_eq!(made.held(), 0);
+        assert!(made.beginning(&choices(&["round"])).is_some());
+        std::fs::remove_dir_all(shelf.folder()).unwrap();
+        assert!(made.beginning(&choices(&["round"])).is_none());
+    }
+}

@@ -4,7 +4,7 @@
 use crate::protocol::SavedTrial;
 use crate::setup::Setup;
 use aehost_common::Fault;
-use aehost_engine::{Device, LanguageModel, Model, Variant};
+use aehost_engine::{Device, FloatType, LanguageModel, Model, Variant};
 use aehost_formats::{Checkpoint, Dataset, FormatError, Tokenizer};
 use aehost_plugins::{Baseline, Catalog, Observer, Options};
 use aehost_study::{Items, Measurement, Measurements, Outcome, Progress, Provenance, Timings, metrics};
@@ -89,6 +89,20 @@ impl Found {
         let catalog = Catalog::load(&setup.plugin_dirs, &options).map_err(|e| Fault::invalid(e.to_string()))?;
         Ok(Self { checkpoint, catalog, tokenizer, device })
     }
+}
+
+/// A checkpoint as its family builds it, its matrices as `reference`, or as the file has them.
+pub(crate) fn built(
+    catalog: &Catalog,
+    checkpoint: &Arc<Checkpoint>,
+    reference: Option<FloatType>,
+) -> Result<Variant, Fault> {
+    let architecture = checkpoint.architecture().map_err(unreadable)?;
+    let family = catalog.family_for(architecture).map_err(|e| Fault::unsupported(e.to_string()))?;
+    let mut variant = Variant::new(checkpoint.clone(), reference);
+    family.build(checkpoint, &mut variant)?;
+    variant.check()?;
+    Ok(variant)
 }
 
 impl Rig {

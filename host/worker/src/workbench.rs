@@ -5,7 +5,7 @@ use crate::bench::{BenchPlan, BenchResult};
 use crate::companions;
 use crate::made::Made;
 use crate::protocol::{Prepared, SavedTrial};
-use crate::rig::{Found, Rig, Stopwatch, Subject, saying, unreadable};
+use crate::rig::{Found, Rig, Stopwatch, Subject, built, saying, unreadable};
 use crate::setup::{Description, Setup};
 use aehost_common::{Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
@@ -66,7 +66,7 @@ impl Workbench {
     /// Opens model, plugins and data; `observer` hears what plugins say.
     pub fn open(setup: &Setup, observer: Option<Observer>) -> Result<Self, Fault> {
         let found = Found::open(setup, observer)?;
-        let base = companions::built(&found.catalog, &found.checkpoint, setup.reference)?;
+        let base = built(&found.catalog, &found.checkpoint, setup.reference)?;
         let rig = Rig::new(setup, found)?;
         let companions = companions::opened(&rig, &setup.companions)?;
         let mut facts: Settings =
@@ -203,7 +203,7 @@ impl Workbench {
             let technique = self.rig.catalog.technique(&choice.technique).map_err(|e| Fault::invalid(e.to_string()))?;
             let applied = technique.apply(&mut variant, &self.surroundings, &choice.settings);
             if let Some(calibration) = &self.surroundings.calibration {
-                calibration.rest();
+                calibration.release_reference();
             }
             applied?;
             self.made.keep(&choices[..=i], variant.clone());
