@@ -152,7 +152,7 @@ impl Variant {
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
             return Err(EngineError::Diverged(format!("weight `{name}` would hold {bad}")));
         }
-        self.insert(name, Weight::values(values, shape, ty));
+        self.insert(name, Weight::values(&values, shape, ty)?);
         Ok(())
     }
 

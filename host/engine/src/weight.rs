@@ -31,7 +31,6 @@ enum Content {
         sources: Vec<BoundTensor>,
         join: String,
     },
-    Values(Vec<f32>),
     Bytes(Vec<u8>),
     /// Another weight, to be stored in another form.
     Recoded {
@@ -122,17 +121,20 @@ impl Weight {
         })
     }
 
-    /// Numbers of a plugin.
-    pub fn values(values: Vec<f32>, shape: Vec<usize>, ty: FloatType) -> Self {
-        let key = digest(&[b"values", ty.name().as_bytes(), format!("{shape:?}").as_bytes(), &float_bytes(&values)]);
-        Self { shape, form: Representation::Dense(ty), key, content: Arc::new(Content::Values(values)) }
+    /// Numbers of a plugin, kept in their type.
+    pub fn values(values: &[f32], shape: Vec<usize>, ty: FloatType) -> Result<Self, EngineError> {
+        let (form, (rows, columns)) = (Representation::Dense(ty), matrix(&shape));
+        Ok(Self::encoded(codec::encode(form, values, rows, columns, None)?, shape, form))
+    }
+
+    fn encoded(bytes: Vec<u8>, shape: Vec<usize>, form: Representation) -> Self {
+        let key = digest(&[b"bytes", format!("{form:?} {shape:?}").as_bytes(), &bytes]);
+        Self { shape, form, key, content: Arc::new(Content::Bytes(bytes)) }
     }
 
     /// Parts that a plugin encoded (see [`codec::assemble`]).
     pub fn parts(parts: &[(String, Tensor)], shape: Vec<usize>, form: Representation) -> Result<Self, EngineError> {
-        let bytes = codec::assemble(form, &shape, parts)?;
-        let key = digest(&[b"bytes", format!("{form:?} {shape:?}").as_bytes(), &bytes]);
-        Ok(Self { shape, form, key, content: Arc::new(Content::Bytes(bytes)) })
+        Ok(Self::encoded(codec::assemble(form, &shape, parts)?, shape, form))
     }
 
     /// The same weight in another form.
@@ -183,7 +185,6 @@ impl Weight {
     /// Adds what its numbers take while no model runs, by address: weights may share it.
     pub fn held(&self, bytes: &mut HashMap<usize, usize>) {
         let own = match self.content.as_ref() {
-            Content::Values(values) => size_of_val(values.as_slice()),
             Content::Bytes(content) => content.len(),
             Content::Recoded { from, importance } => {
                 from.held(bytes);
@@ -218,11 +219,6 @@ impl Weight {
                 }
                 Ok(values)
             }
-            (Content::Values(values), Representation::Dense(ty)) => {
-                let mut values = values.clone();
-                round(&mut values, ty);
-                Ok(values)
-            }
             _ => {
                 let mut values = vec![0f32; self.shape.iter().product()];
                 self.with_bytes(|bytes| codec::decode(self.form, bytes, self.matrix_shape().1, &mut values))?;
@@ -246,7 +242,6 @@ impl Weight {
             Content::Bytes(bytes) => Cow::Borrowed(bytes),
             Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
             Content::Recoded { from, importance } => encode(&from.floats()?, importance.as_deref())?,
-            Content::Values(values) => encode(values, None)?,
             Content::Checkpoint { checkpoint, sources, join } => {
                 if let [source] = sources.as_slice() {
                     let info = checkpoint.tensor(&source.tensor)?;

@@ -87,7 +87,7 @@ mod tests {
         base
     }
 
-    /// With numbers of its own: 16 KiB.
+    /// With numbers of its own: 8 KiB.
     fn changed(base: &Variant) -> Variant {
         let mut variant = base.clone();
         let numbers = variant.read_weight("a", None).unwrap();
@@ -103,7 +103,7 @@ mod tests {
     fn the_longest_beginning_is_found_and_what_takes_too_much_makes_room() {
         let folder = tempfile::tempdir().unwrap();
         let base = base(folder.path());
-        let mut made = Made::new(40 << 10);
+        let mut made = Made::new(20 << 10);
         made.keep(&choices(&["prune"]), changed(&base));
         made.keep(&choices(&["prune", "round"]), changed(&base));
         let (count, _) = made.beginning(&choices(&["prune", "round", "draft"])).unwrap();
