@@ -119,9 +119,11 @@ impl Plan {
         }
     }
 
-    /// Further models that techniques may use beside it.
-    pub fn add_companions(&mut self, words: &[String]) {
-        self.companions.extend(words.iter().map(|word| fetch::lasting(word, Kind::Model)));
+    /// Other models that techniques may use beside it, if any are named.
+    pub fn replace_companions(&mut self, words: &[String]) {
+        if !words.is_empty() {
+            self.companions = words.iter().map(|word| fetch::lasting(word, Kind::Model)).collect();
+        }
     }
 
     /// What a worker needs, with model and data fetched where they are missing.

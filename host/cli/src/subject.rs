@@ -70,7 +70,7 @@ impl Subject {
         let Some(name) = &arguments.study else {
             let mut plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
             plan.reference = arguments.reference.unwrap_or_default();
-            plan.add_companions(&arguments.companion);
+            plan.replace_companions(&arguments.companion);
             let folders = plugins::folders(&arguments.plugins.plugins)?;
             return Ok(Self {
                 record: None,
@@ -95,7 +95,7 @@ impl Subject {
             (plan.device, plan.threads) = (given.device, given.threads);
         }
         plan.reference = arguments.reference.unwrap_or(plan.reference);
-        plan.add_companions(&arguments.companion);
+        plan.replace_companions(&arguments.companion);
         let apply = arguments.apply.clone();
         // Named techniques stand for themselves: of the study only model, data and plugins are used.
         let trial = if apply.is_empty() { Some(trial(&results, arguments.trial)?) } else { None };

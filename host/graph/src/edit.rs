@@ -102,8 +102,8 @@ impl Graph {
         Ok(id)
     }
 
-    /// Copies a function of another graph: its nodes, its facts as `{to}.{fact}`, and declarations of the weights that it
-    /// uses, named by `weight`. Graphs that come from plugins have been inferred before, but are so once more.
+    /// Copies a function of another graph: its nodes, all facts as `{to}.{fact}`, and declarations of the weights that it
+    /// uses, named by `weight`. A function that reads values of another one is refused. On an error some of it may be there.
     pub fn import_function(
         &mut self,
         other: &Self,
@@ -116,6 +116,11 @@ impl Graph {
         let order = other.order(function).ok_or_else(missing)?;
         self.add_function(to)?;
         let mut values = BTreeMap::new();
+        let copied = |values: &BTreeMap<ValueId, ValueId>, value: ValueId| {
+            let missing =
+                || EditError::Missing { what: "value", name: format!("{} in function `{function}`", value.0) };
+            values.get(&value).copied().ok_or_else(missing)
+        };
         for port in &source.inputs {
             let ty = other.known_value(port.value)?;
             values.insert(port.value, self.add_input(to, &port.name, ty)?);
@@ -123,7 +128,7 @@ impl Graph {
         for node in order.iter().filter_map(|id| other.node(*id)) {
             let mut spec = Spec { function: to.into(), ..node.spec.clone() };
             for input in &mut spec.inputs {
-                *input = values[input];
+                *input = copied(&values, *input)?;
             }
             for slot in &mut spec.weights {
                 let name = weight(&slot.weight);
@@ -136,7 +141,7 @@ impl Graph {
             values.extend(node.outputs.iter().copied().zip(made));
         }
         for port in &source.outputs {
-            self.set_output(to, &port.name, values[&port.value])?;
+            self.set_output(to, &port.name, copied(&values, port.value)?)?;
         }
         for fact in other.facts() {
             self.set_fact(Fact { name: format!("{to}.{}", fact.name), value: fact.value.clone() });

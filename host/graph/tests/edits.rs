@@ -114,6 +114,12 @@ fn a_function_of_another_model_comes_with_its_weights_and_facts_under_its_name()
     assert_eq!(taken, "function `draft` exists already");
     let none = graph.import_function(&other, "encode", "other", str::to_owned).unwrap_err().to_string();
     assert_eq!(none, "there is no function `encode`");
+    let ids = other.function("decode").unwrap().inputs[0].value;
+    other.add_function("encode").unwrap();
+    let stray = Spec { function: "encode".into(), ..spec("stray", "embedding", &[ids], Some("embedding.weight")) };
+    other.insert(stray).unwrap();
+    let stray = graph.import_function(&other, "encode", "other", str::to_owned).unwrap_err().to_string();
+    assert!(stray.starts_with("there is no value"), "{stray}");
 }
 
 #[test]

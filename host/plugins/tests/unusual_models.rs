@@ -87,7 +87,7 @@ fn every_technique_applies_to_every_family_or_says_why_not() {
         let found = outcomes(&catalog, &base, text(256, vocabulary));
         let applied = check(&name, vocabulary, found, &[Code::NotApplicable, Code::Unsupported], &mut wrong);
         println!("{name}: {applied} techniques apply");
-        assert!(applied >= 4, "{name}: only {applied} techniques apply");
+        assert!(applied >= 6, "{name}: only {applied} techniques apply");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -126,10 +126,9 @@ fn dimensions_that_no_group_divides_are_told() {
         let base = model_of(Llama { hidden, feed_forward, ..LLAMA });
         let found = outcomes(&catalog, &base, text(256, 256));
         for (id, outcome) in &found {
-            // Rows of 250 numbers are no whole groups.
-            let whole = hidden % 32 == 0 && feed_forward % 32 == 0;
+            // Each has a matrix whose rows are no whole groups.
             let grouped = ["round-to-nearest", "gptq", "awq", "hqq", "codebook"].contains(&id.as_str());
-            assert!(!grouped || whole || outcome.is_err(), "{id} on {hidden} x {feed_forward}");
+            assert!(!grouped || outcome.is_err(), "{id} on {hidden} x {feed_forward}");
         }
         check(&format!("{hidden} x {feed_forward}"), 256, found, &allowed, &mut wrong);
     }
@@ -144,7 +143,12 @@ fn weights_that_are_no_numbers_are_told_with_a_name() {
         let base = model_of(Llama { broken: Some(broken), ..LLAMA });
         for (id, outcome) in outcomes(&catalog, &base, text(256, 256)) {
             // What reads no weights leaves the trial to find out.
-            let Err(fault) = outcome else { continue };
+            let Err(fault) = outcome else {
+                if ["gptq", "awq", "hqq", "codebook"].contains(&id.as_str()) {
+                    wrong.push(format!("{broken}, {id}: rounded what is no number"));
+                }
+                continue;
+            };
             println!("{broken}, {id}: {fault}");
             let known = matches!(fault.code, Code::NotApplicable | Code::Unsupported)
                 || (fault.code == Code::Diverged && fault.message.contains('`'));

@@ -16,7 +16,7 @@ const KAPPA: f32 = 1.01;
 /// only comes to the optimum next to it.
 const CUTS: [f32; 3] = [0.0, 0.07, 0.14];
 /// Starts that are followed: those with the least error.
-const DESCENTS: usize = 3;
+const DESCENTS: usize = 5;
 /// Independent partial sums.
 const LANES: usize = 8;
 
@@ -173,9 +173,7 @@ mod tests {
                 let expected = reals(&case[name]);
                 let (error, wanted) = (squared_error(&numbers, &grid), expected[2]);
                 assert!((error / wanted - 1.0).abs() < 0.02, "{form:?} {name}: {error} is not {wanted}");
-                // Where the scale is fitted, grids that differ may be equally near.
-                let same = (grid.scale / expected[0] - 1.0).abs() < 0.02;
-                assert!(same || scale, "{form:?} {name}: {grid:?} is not {expected:?}");
+                assert!((grid.scale / expected[0] - 1.0).abs() < 0.02, "{form:?} {name}: {grid:?} is not {expected:?}");
             }
         }
     }
