@@ -138,7 +138,7 @@ pub(crate) trait Lanes {
 
     /// Whether a [`Lanes::Sum`] holds only as much as 16 bits do.
     const NARROW: bool;
-    /// What is taken from codes of eight bits before they are multiplied.
+    /// What [`Lanes::multiply_wide`] takes from codes before it multiplies them.
     const BIAS: i32;
     /// Tokens whose sums fill the registers: of integer products, of products of float32 numbers, and of those that pick
     /// their activations.
@@ -163,9 +163,12 @@ pub(crate) trait Lanes {
     unsafe fn multiply(sum: Self::Sum, codes: Self::Codes, x: i32) -> Self::Sum;
     /// Adds a sum to a total.
     unsafe fn settle(total: Self::Integers, sum: Self::Sum) -> Self::Integers;
-    /// Zeros.
-    unsafe fn integers() -> Self::Integers;
-    /// Adds each lane's codes of eight bits, less [`Lanes::BIAS`], times the four signed bytes `x`.
+    /// The same integer in all lanes.
+    unsafe fn integers(x: i32) -> Self::Integers;
+    /// Each lane times a number.
+    unsafe fn scaled(x: Self::Integers, by: i32) -> Self::Integers;
+    /// Adds each lane's codes, less [`Lanes::BIAS`], times the four signed bytes `x`; codes of any number of bits where
+    /// there is no bias.
     unsafe fn multiply_wide(total: Self::Integers, codes: Self::Codes, x: i32) -> Self::Integers;
 
     /// The same number in all lanes.

@@ -82,8 +82,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn integers() -> Self::Integers {
-        unsafe { [_mm256_setzero_si256(); 2] }
+    unsafe fn integers(x: i32) -> Self::Integers {
+        unsafe { [_mm256_set1_epi32(x); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(x: Self::Integers, by: i32) -> Self::Integers {
+        unsafe { both(x, |x| _mm256_mullo_epi32(x, _mm256_set1_epi32(by))) }
     }
 
     #[inline(always)]

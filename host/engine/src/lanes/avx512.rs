@@ -66,8 +66,13 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn integers() -> Self::Integers {
-        unsafe { _mm512_setzero_si512() }
+    unsafe fn integers(x: i32) -> Self::Integers {
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(x: Self::Integers, by: i32) -> Self::Integers {
+        unsafe { _mm512_mullo_epi32(x, _mm512_set1_epi32(by)) }
     }
 
     #[inline(always)]

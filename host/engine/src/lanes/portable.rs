@@ -64,8 +64,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn integers() -> Self::Integers {
-        [0; LANES]
+    unsafe fn integers(x: i32) -> Self::Integers {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(x: Self::Integers, by: i32) -> Self::Integers {
+        x.map(|x| x * by)
     }
 
     #[inline(always)]

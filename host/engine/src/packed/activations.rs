@@ -11,6 +11,7 @@ pub(crate) struct Activations {
     codes: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
+    counts: Vec<[i32; 3]>,
 }
 
 /// Rounded activations `[rows, columns]` in such a room. Copies of it may be written by several threads, each its own rows,
@@ -24,6 +25,8 @@ pub(crate) struct Rounded {
     pub(super) scales: *mut f32,
     /// Scale times the sum of the codes, of each 32 columns and of their last 16, `[rows, columns / 32, 2]`.
     pub(super) sums: *mut f32,
+    /// The sum of the codes, negated, of each 32 columns, of their first 16 and of their last, `[rows, columns / 32]`.
+    pub(super) counts: *mut [i32; 3],
 }
 // SAFETY: plain pointers; who writes what is the promise of the callers of `round`.
 unsafe impl Send for Rounded {}
@@ -41,6 +44,7 @@ impl Activations {
         grow(&mut self.codes, elements);
         grow(&mut self.sums, elements * 2 / BLOCK);
         grow(&mut self.scales, elements / BLOCK);
+        grow(&mut self.counts, elements / BLOCK);
     }
 
     /// The beginning of the room as `[rows, columns]`, columns being a multiple of 32.
@@ -53,6 +57,7 @@ impl Activations {
             codes: self.codes.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
             sums: self.sums.as_mut_ptr(),
+            counts: self.counts.as_mut_ptr(),
         }
     }
 
@@ -80,6 +85,7 @@ impl Rounded {
             codes: self.codes.wrapping_add(at),
             scales: self.scales.wrapping_add(at / BLOCK),
             sums: self.sums.wrapping_add(2 * at / BLOCK),
+            counts: self.counts.wrapping_add(at / BLOCK),
             ..self
         }
     }
@@ -97,7 +103,8 @@ impl Rounded {
             let codes = std::slice::from_raw_parts_mut(self.codes.add(at), len);
             let scales = std::slice::from_raw_parts_mut(self.scales.add(at / BLOCK), len / BLOCK);
             let sums = std::slice::from_raw_parts_mut(self.sums.add(2 * at / BLOCK), 2 * len / BLOCK);
-            round(x, codes, scales, sums);
+            let counts = std::slice::from_raw_parts_mut(self.counts.add(at / BLOCK), len / BLOCK);
+            round(x, codes, scales, sums, counts);
         }
     }
 
@@ -112,19 +119,32 @@ impl Rounded {
 
 /// The largest magnitude of a block decides its scale, which is not a number where the block has one that is not, so that a
 /// model that has diverged is noticed.
-fn round(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+fn round(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32], counts: &mut [[i32; 3]]) {
     let blocks = x.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0).zip(scales);
-    let all = blocks.zip(sums.as_chunks_mut::<2>().0);
+    let all = blocks.zip(sums.as_chunks_mut::<2>().0.iter_mut().zip(counts));
     #[cfg(target_arch = "x86_64")]
     if crate::lanes::has_avx2() {
         // SAFETY: the features were just detected.
-        return all.for_each(|(((x, codes), scale), sums)| unsafe { round_avx2(x, codes, scale, sums) });
+        return all.for_each(|(((x, codes), scale), (sums, counts))| unsafe {
+            let [first, last] = round_avx2(x, codes, scale);
+            count(*scale, [first, last], sums, counts);
+        });
     }
-    all.for_each(|(((x, codes), scale), sums)| round_plain(x, codes, scale, sums));
+    all.for_each(|(((x, codes), scale), (sums, counts))| {
+        let halves = round_plain(x, codes, scale);
+        count(*scale, halves, sums, counts);
+    });
 }
 
-/// One block, by the definition.
-fn round_plain(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums: &mut [f32; 2]) {
+/// What a block's sums of codes are kept as.
+#[inline(always)]
+fn count(scale: f32, [first, last]: [i32; 2], sums: &mut [f32; 2], counts: &mut [i32; 3]) {
+    *counts = [-first - last, -first, -last];
+    *sums = [scale * (first + last) as f32, scale * last as f32];
+}
+
+/// One block, by the definition. Returns the sums of its first and its last 16 codes.
+fn round_plain(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32) -> [i32; 2] {
     let poison: f32 = x.iter().map(|v| v * 0.0).sum();
     let largest = x.iter().fold(0f32, |m, v| m.max(v.abs()));
     *scale = largest / LARGEST + poison;
@@ -132,13 +152,13 @@ fn round_plain(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums:
     for (code, v) in codes.iter_mut().zip(x) {
         *code = (v * inverse).round_ties_even() as i8;
     }
-    let sum = |codes: &[i8]| codes.iter().map(|c| i32::from(*c)).sum::<i32>() as f32;
-    *sums = [*scale * sum(codes), *scale * sum(&codes[BLOCK / 2..])];
+    let (first, last) = codes.split_at(BLOCK / 2);
+    [first, last].map(|codes| codes.iter().map(|c| i32::from(*c)).sum())
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn round_avx2(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums: &mut [f32; 2]) {
+fn round_avx2(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32) -> [i32; 2] {
     use std::arch::x86_64::*;
     // SAFETY: the pointers are to as many elements as are read and written.
     unsafe {
@@ -170,8 +190,7 @@ fn round_avx2(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut f32, sums: 
             let two = _mm_add_epi32(half, _mm_shuffle_epi32::<0b00_00_11_10>(half));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
         };
-        let (first, last) = (total(_mm256_castsi256_si128(fours)), total(_mm256_extracti128_si256::<1>(fours)));
-        *sums = [*scale * (first + last) as f32, *scale * last as f32];
+        [total(_mm256_castsi256_si128(fours)), total(_mm256_extracti128_si256::<1>(fours))]
     }
 }
 
@@ -183,13 +202,15 @@ mod tests {
     proptest! {
         #[test]
         fn fast_rounding_equals_the_plain_one(x in prop::array::uniform32(prop_oneof![-9f32..9.0, Just(0.0), Just(f32::NAN), -1e30f32..1e30])) {
-            let (mut plain, mut fast) = (([0i8; BLOCK], 0f32, [0f32; 2]), ([0i8; BLOCK], 0f32, [0f32; 2]));
-            round_plain(&x, &mut plain.0, &mut plain.1, &mut plain.2);
-            let (codes, scales, sums) = (&mut fast.0, std::slice::from_mut(&mut fast.1), &mut fast.2);
-            round(&x, codes, scales, sums);
+            let (mut plain, mut fast) = (([0i8; BLOCK], 0f32, [0i32; 3]), ([0i8; BLOCK], 0f32, [0i32; 3]));
+            let [first, last] = round_plain(&x, &mut plain.0, &mut plain.1);
+            plain.2 = [-first - last, -first, -last];
+            let mut sums = [0f32; 2];
+            round(&x, &mut fast.0, std::slice::from_mut(&mut fast.1), &mut sums, std::slice::from_mut(&mut fast.2));
             prop_assert_eq!(fast.1.is_nan(), plain.1.is_nan());
             if !fast.1.is_nan() {
                 prop_assert_eq!(fast, plain);
+                prop_assert_eq!(sums, [first + last, last].map(|sum| plain.1 * sum as f32));
             }
         }
     }

@@ -59,6 +59,7 @@ struct Work<'a> {
     columns: usize,
     scales: *const f32,
     sums: *const f32,
+    counts: *const [i32; 3],
     out: *mut f32,
     /// Elements of a row of the output.
     out_row: usize,
@@ -89,6 +90,7 @@ unsafe fn all_tokens<S: Lanes, const BITS: u32, const MINIMUM: bool, const SMALL
                 columns,
                 scales: x.scales.add(first * (columns / BLOCK)),
                 sums: x.sums.add(first * (2 * columns / BLOCK)),
+                counts: x.counts.add(first * (columns / BLOCK)),
                 out: out.add(first * rows + tile * LANES),
                 out_row: rows,
                 lanes: LANES.min(rows - tile * LANES),
@@ -148,14 +150,20 @@ unsafe fn multiply<
     work: Work<'_>,
 ) {
     let wide = BITS == 8 || TABLE;
+    let direct = wide || !S::NARROW;
     let halves_differ = SMALL == Small::Halves as u8 || SMALL == Small::Nibbles as u8;
-    // What the codes lack when they are multiplied, in scales.
+    // What the codes lack when they are multiplied: products begin with as many times the sum of the activations. Where
+    // registers are few, halves with scales of their own add it as they add minima.
     let offset = if MINIMUM { 0 } else { layout::zero(BITS, TABLE) } + if wide { S::BIAS } else { 0 };
+    let begin = offset != 0 && !(halves_differ && S::NARROW);
     // A narrow sum holds eight products of codes of at most four bits, four of five bits, two of six.
     let by_halves = halves_differ || (BITS == 5 && S::NARROW);
+    let halves = if by_halves { 2 } else { 1 };
     let parts = if BITS == 6 && S::NARROW { 2 } else { 1 };
     let quads = 4 / parts;
-    let roll = BITS == 4 || wide || (M > 1 && by_halves && BITS != 6);
+    let roll = BITS == 4 || wide || (M > 1 && by_halves && BITS != 6 && S::NARROW);
+    // Both halves at once would need more registers than there are.
+    let one_by_one = M > 1 && halves_differ && !S::NARROW;
     let mut at = work.tile;
     let blocks = work.columns / BLOCK;
     // SAFETY: groups lie one after another as `Layout` says; each token has 32 codes, a scale and two sums a block; the
@@ -196,14 +204,18 @@ unsafe fn multiply<
             if SMALL != Small::None as u8 {
                 at = at.add(2 * LANES);
             }
-            if offset != 0 {
-                for half in 0..2 {
-                    minima[half] = S::multiply_add(scales[half], S::splat(offset as f32), minima[half]);
-                }
-            }
             let x = work.codes.add(b * BLOCK);
-            let mut totals = [S::integers(); M];
-            for half in 0..if by_halves { 2 } else { 1 } {
+            if offset != 0 && !begin {
+                minima = scales.map(|scale| S::times(scale, S::splat(offset as f32)));
+            }
+            let mut totals = [S::integers(0); M];
+            for half in 0..if one_by_one { rolled(halves) } else { halves } {
+                if begin && (half == 0 || halves_differ) {
+                    for m in 0..M {
+                        let counts = *work.counts.add(m * blocks + b);
+                        totals[m] = S::scaled(S::integers(counts[if halves_differ { 1 + half } else { 0 }]), -offset);
+                    }
+                }
                 for part in 0..parts {
                     let mut narrow = [S::sum(); M];
                     for quad in part * quads..part * quads + if roll { rolled(quads) } else { quads } {
@@ -215,7 +227,7 @@ unsafe fn multiply<
                             for m in 0..M {
                                 let x = x.add(m * work.columns + (half * 4 + quad) * QUAD);
                                 let x = x.cast::<i32>().read_unaligned();
-                                if wide {
+                                if direct {
                                     totals[m] = S::multiply_wide(totals[m], codes, x);
                                 } else {
                                     narrow[m] = S::multiply(narrow[m], codes, x);
@@ -223,7 +235,7 @@ unsafe fn multiply<
                             }
                         }
                     }
-                    if !wide {
+                    if !direct {
                         for m in 0..M {
                             totals[m] = S::settle(totals[m], narrow[m]);
                         }
@@ -233,11 +245,11 @@ unsafe fn multiply<
                     for m in 0..M {
                         let x_scale = S::splat(*work.scales.add(m * blocks + b));
                         sums[m] = S::multiply_add(S::float(totals[m]), S::times(scales[half], x_scale), sums[m]);
-                        totals[m] = S::integers();
+                        totals[m] = S::integers(0);
                     }
                 }
             }
-            if MINIMUM || offset != 0 {
+            if MINIMUM || (offset != 0 && !begin) {
                 for m in 0..M {
                     let x_sums = work.sums.add(2 * (m * blocks + b));
                     sums[m] = S::multiply_add(minima[0], S::splat(*x_sums), sums[m]);
