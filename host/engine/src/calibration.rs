@@ -12,7 +12,7 @@ use aehost_common::{Settings, Value};
 use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
 use cuts::{Content, Contents};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Calibration text is run in sequences of this many tokens.
@@ -21,8 +21,9 @@ const SEQUENCE: usize = 512;
 /// Places between layers whose values are kept for later runs.
 const KEPT: usize = 4;
 
-/// Bytes of statistics that are kept for those who ask for the same; the oldest make room.
-const REMEMBERED: usize = 128 << 20;
+/// The share of the model's bytes that statistics may take which are kept for those who ask for the same; the oldest make
+/// room.
+const REMEMBERED: usize = 4;
 
 /// Bytes of the base model's logits that are kept.
 const EXPECTED: usize = 64 << 20;
@@ -36,8 +37,23 @@ pub struct Wanted {
     pub at: ValueId,
     /// The other value, for cross and cosine.
     pub against: Option<ValueId>,
-    /// `count`, for rows.
+    /// `count` and `dtype`, for rows.
     pub settings: Settings,
+}
+
+impl Wanted {
+    /// How many rows.
+    fn count(&self) -> usize {
+        self.settings.get("count").and_then(Value::as_integer).unwrap_or(256).max(1) as usize
+    }
+
+    /// The type of rows.
+    fn dtype(&self) -> Result<DType, EngineError> {
+        match self.settings.get("dtype").and_then(Value::as_text) {
+            None => Ok(DType::F32),
+            Some(name) => crate::numeric::dtype(name).map_err(|fault| EngineError::Unsupported(fault.message)),
+        }
+    }
 }
 
 /// What was collected.
@@ -45,7 +61,7 @@ pub struct Wanted {
 pub struct Statistics {
     /// Tokens that went in.
     pub tokens: u64,
-    /// One float32 tensor for each thing wanted.
+    /// One tensor for each thing wanted: float32, but for rows that are wanted in another type.
     pub values: Vec<Tensor>,
 }
 
@@ -63,16 +79,17 @@ pub struct Calibration {
     reference: Mutex<Option<Arc<Model>>>,
     /// Its logits on the first tokens.
     expected: Mutex<Option<Arc<Vec<f32>>>>,
+    /// What is done when a model was let go of.
+    released: fn(),
 }
-
-/// The values of one sequence that were asked for.
-type Seen = HashMap<ValueId, Tensor>;
 
 struct Collector<'a> {
     wanted: &'a Wanted,
     sum: Option<Tensor>,
     rows: Vec<Tensor>,
     have: usize,
+    /// One of two values, until the other is computed.
+    first: Option<Tensor>,
 }
 
 impl Calibration {
@@ -87,7 +104,13 @@ impl Calibration {
             kept: Mutex::default(),
             reference: Mutex::default(),
             expected: Mutex::default(),
+            released: || {},
         }
+    }
+
+    /// Calls a function each time that a model of its own was let go of, as to give the memory back to the system.
+    pub fn on_release(self, released: fn()) -> Self {
+        Self { released, ..self }
     }
 
     fn text(&self, tokens: usize) -> Result<&[u32], EngineError> {
@@ -115,13 +138,13 @@ impl Calibration {
         values.sort_unstable();
         values.dedup();
         let mut collectors: Vec<Collector<'_>> =
-            wanted.iter().map(|wanted| Collector { wanted, sum: None, rows: vec![], have: 0 }).collect();
-        self.run(variant, &contents, &values, text, &mut |seen| {
-            collectors.iter_mut().try_for_each(|collector| collector.add(seen))
+            wanted.iter().map(|wanted| Collector { wanted, sum: None, rows: vec![], have: 0, first: None }).collect();
+        self.run(variant, &contents, &values, text, &mut |value, rows| {
+            collectors.iter_mut().try_for_each(|collector| collector.see(value, rows))
         })?;
         let values = collectors.into_iter().map(|c| c.finish(text.len())).collect::<Result<Vec<_>, _>>()?;
         let statistics = Statistics { tokens: text.len() as u64, values };
-        remember(&mut lock(), key, statistics.clone());
+        remember(&mut lock(), key, statistics.clone(), self.base.weight_bytes() as usize / REMEMBERED);
         Ok(statistics)
     }
 
@@ -129,15 +152,16 @@ impl Calibration {
         self.kept.lock().expect("no panic happens while the kept values are locked")
     }
 
-    /// Shows the values of each sequence of the text in turn. It begins at the last cut of the model that an earlier run kept,
-    /// and keeps the last one from which all that is wanted follows.
+    /// Shows the wanted values of each sequence of the text in turn, each as soon as it is computed: all of them together take
+    /// more than the model. It begins at the last cut of the model that an earlier run kept, and keeps the last one from which
+    /// all that is wanted follows.
     fn run(
         &self,
         variant: &Variant,
         contents: &Contents,
         wanted: &[ValueId],
         text: &[u32],
-        see: &mut dyn FnMut(&Seen) -> Result<(), EngineError>,
+        see: &mut Observer<'_>,
     ) -> Result<(), EngineError> {
         let cuts: Vec<(ValueId, Content)> = contents
             .cuts(variant.graph(), wanted)
@@ -153,7 +177,9 @@ impl Calibration {
             Some((rest, value)) => (rest, begin.as_ref().map(|(cut, _)| (*cut, *value))),
             None => (variant, None),
         };
+        // In the model's own numbers, and in those of the variant as it was given.
         let renamed = |value: ValueId| stand_in.filter(|(cut, _)| *cut == value).map_or(value, |(_, new)| new);
+        let given = |value: ValueId| stand_in.filter(|(_, new)| *new == value).map_or(value, |(cut, _)| cut);
         let mut values: Vec<ValueId> =
             wanted.iter().chain(keep.map(|(cut, _)| cut)).map(|value| renamed(*value)).collect();
         values.sort_unstable();
@@ -164,22 +190,19 @@ impl Calibration {
         let ids = if stand_in.is_some() { &numbers } else { text };
         let mut rows = Vec::new();
         for sequence in ids.chunks(model.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
-            let mut seen = Seen::new();
             let mut observe = |value: ValueId, tensor: &Tensor| {
-                seen.insert(value, tensor.clone());
-                Ok(())
+                let value = given(value);
+                if keep.is_some_and(|(cut, _)| *cut == value) {
+                    rows.push(tensor.clone());
+                }
+                see(value, tensor)
             };
             let mut cache = model.cache();
             let part = Sequence { tokens: sequence, branches: None, cache: &mut cache, rows: Rows::None };
             model.observe(&mut [part], &mut observe as &mut Observer<'_>)?;
-            if let Some((cut, new)) = stand_in
-                && let Some(tensor) = seen.remove(&new)
-            {
-                seen.insert(cut, tensor);
-            }
-            rows.extend(keep.and_then(|(cut, _)| seen.get(cut)).cloned());
-            see(&seen)?;
         }
+        drop(model);
+        (self.released)();
         if let Some((_, content)) = keep {
             let rows = Tensor::cat(&rows, 0)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             let mut kept = self.kept();
@@ -220,7 +243,10 @@ impl Calibration {
 
     /// Lets go of the base model, until the next divergence is asked for.
     pub fn release_reference(&self) {
-        *self.reference.lock().expect("no panic happens while the reference is locked") = None;
+        let mut reference = self.reference.lock().expect("no panic happens while the reference is locked");
+        if reference.take().is_some() {
+            (self.released)();
+        }
     }
 
     /// The base model's logits; those of the beginning of the text, where techniques try many variants, are kept.
@@ -247,12 +273,13 @@ fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
     logits_rows(&model.forward(&mut [Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All }])?)
 }
 
-fn remember(memo: &mut VecDeque<(Vec<u8>, Statistics)>, key: Vec<u8>, statistics: Statistics) {
+fn remember(memo: &mut VecDeque<(Vec<u8>, Statistics)>, key: Vec<u8>, statistics: Statistics, limit: usize) {
     memo.push_back((key, statistics));
     let bytes = |memo: &VecDeque<(Vec<u8>, Statistics)>| -> usize {
-        memo.iter().flat_map(|(_, statistics)| &statistics.values).map(|values| 4 * values.elem_count()).sum()
+        let values = memo.iter().flat_map(|(_, statistics)| &statistics.values);
+        values.map(|values| values.elem_count() * values.dtype().size_in_bytes()).sum()
     };
-    while memo.len() > 1 && bytes(memo) > REMEMBERED {
+    while memo.len() > 1 && bytes(memo) > limit {
         memo.pop_front();
     }
 }
@@ -292,14 +319,29 @@ fn check(variant: &Variant, wanted: &Wanted) -> Result<(), EngineError> {
 }
 
 impl Collector<'_> {
-    fn add(&mut self, seen: &Seen) -> Result<(), EngineError> {
-        let value = |id: ValueId| {
-            seen.get(&id)
-                .ok_or_else(|| EngineError::Invalid(format!("value {} is not computed by `decode`", id.0)))?
-                .to_dtype(DType::F32)
-                .map_err(EngineError::from)
-        };
-        let x = value(self.wanted.at)?;
+    /// Adds rows of a value, where the statistic is of that value.
+    fn see(&mut self, value: ValueId, rows: &Tensor) -> Result<(), EngineError> {
+        let Wanted { at, against, .. } = self.wanted;
+        let rows = || Ok::<_, EngineError>(rows.to_dtype(DType::F32)?);
+        match against.filter(|against| against != at) {
+            None if value == *at => {
+                let rows = rows()?;
+                self.add(&rows, &rows)
+            }
+            Some(against) if value == *at || value == against => match self.first.take() {
+                None => {
+                    self.first = Some(rows()?);
+                    Ok(())
+                }
+                Some(first) if value == *at => self.add(&rows()?, &first),
+                Some(first) => self.add(&first, &rows()?),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds rows of the value, and the same rows of the other one.
+    fn add(&mut self, x: &Tensor, y: &Tensor) -> Result<(), EngineError> {
         let part = match self.wanted.statistic.as_str() {
             "mean" => x.sum(0)?,
             "mean-absolute" => x.abs()?.sum(0)?,
@@ -312,20 +354,17 @@ impl Collector<'_> {
                 return Ok(());
             }
             "second-moment" => x.sqr()?.sum(0)?,
-            "gram" => x.t()?.matmul(&x)?,
-            "cross" => x.t()?.matmul(&value(self.wanted.against.unwrap_or(self.wanted.at))?)?,
+            "gram" => x.t()?.matmul(x)?,
+            "cross" => x.t()?.matmul(y)?,
             "cosine" => {
-                let y = value(self.wanted.against.unwrap_or(self.wanted.at))?;
                 let norm = |t: &Tensor| t.sqr()?.sum(D::Minus1)?.sqrt();
-                let lengths = (norm(&x)? * norm(&y)?)?.maximum(1e-12)?;
+                let lengths = (norm(x)? * norm(y)?)?.maximum(1e-12)?;
                 ((x * y)?.sum(D::Minus1)? / lengths)?.sum_all()?.reshape(1)?
             }
             _ => {
-                let count =
-                    self.wanted.settings.get("count").and_then(Value::as_integer).unwrap_or(256).max(1) as usize;
-                let take = x.dim(0)?.min(count.saturating_sub(self.have));
+                let take = x.dim(0)?.min(self.wanted.count().saturating_sub(self.have));
                 if take > 0 {
-                    self.rows.push(x.narrow(0, 0, take)?);
+                    self.rows.push(x.narrow(0, 0, take)?.to_dtype(self.wanted.dtype()?)?);
                     self.have += take;
                 }
                 return Ok(());

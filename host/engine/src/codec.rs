@@ -14,6 +14,8 @@ use rayon::prelude::*;
 
 /// Rows that a thread takes at once.
 const ROWS: usize = 64;
+/// Numbers that are recoded at once.
+const STRETCH: usize = 1 << 20;
 
 /// Evaluates an expression with `$t` as candle's type of a dense or block format.
 macro_rules! with_type {
@@ -117,6 +119,32 @@ pub(crate) fn decode(form: Representation, bytes: &[u8], columns: usize, out: &m
             }
         }
     });
+}
+
+/// Rows of bytes in another representation, some at a time: all of them as float32 numbers would take twice the room of a
+/// float16 matrix.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn recode(
+    from: Representation,
+    bytes: &[u8],
+    to: Representation,
+    columns: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>, EngineError> {
+    let row_bytes = (columns / from.block_size() * from.block_bytes()).max(1);
+    let rows = bytes.len() / row_bytes;
+    let stretch = (STRETCH / columns.max(1)).max(1);
+    let mut numbers = vec![0f32; rows.min(stretch) * columns];
+    let mut out = Vec::with_capacity(to.bytes(&[rows, columns]).unwrap_or(0) as usize);
+    for bytes in bytes.chunks(stretch * row_bytes) {
+        let rows = bytes.len() / row_bytes;
+        let numbers = &mut numbers[..rows * columns];
+        decode(from, bytes, columns, numbers);
+        out.extend_from_slice(&encode(to, numbers, rows, columns, importance)?);
+    }
+    Ok(out)
 }
 
 /// What a plugin encoded itself, as bytes. Parts by representation: `values` (dense, of its dtype); `blocks` (blocked,

@@ -155,6 +155,24 @@ impl Dense {
         });
     }
 
+    /// The rows as they were packed, of a matrix of which no numbers are left out.
+    pub fn bytes(&self) -> Vec<u8> {
+        assert!(self.positions.is_none(), "a sparse matrix is stored in another order");
+        with_numbers!(&self.numbers, |numbers| {
+            let size = numbers.first().map_or(1, size_of_val);
+            let mut bytes = vec![0u8; self.rows * self.columns * size];
+            let tiles = numbers.par_chunks((LANES * self.columns).max(1));
+            bytes.par_chunks_mut((LANES * self.columns * size).max(1)).zip(tiles).for_each(|(rows, tile)| {
+                let columns = tile.as_chunks::<LANES>().0;
+                for (lane, row) in rows.chunks_exact_mut(self.columns * size).enumerate() {
+                    let numbers = columns.iter().map(|sixteen| sixteen[lane].to_le_bytes());
+                    row.chunks_exact_mut(size).zip(numbers).for_each(|(to, number)| to.copy_from_slice(&number));
+                }
+            });
+            bytes
+        })
+    }
+
     /// The tiles' columns of y = x W', with x `[m, columns]` and y `[m, rows]`.
     ///
     /// # Safety
@@ -356,6 +374,9 @@ mod tests {
             let mut weights = vec![f32::NAN; rows * columns];
             codec::decode(form, &bytes, columns, &mut weights);
             let dense = Dense::new(form, &bytes, rows, columns).unwrap();
+            if !sparse {
+                prop_assert_eq!(dense.bytes(), bytes);
+            }
             let mut row = vec![f32::NAN; columns];
             for r in 0..rows {
                 dense.decode_row(r, &mut row);

@@ -8,6 +8,7 @@ use crate::{EngineError, FloatType, Representation, codec};
 use aehost_formats::Encoding;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
+use std::fmt;
 use std::sync::Arc;
 
 /// A matrix `[rows, columns]`.
@@ -20,6 +21,12 @@ pub(crate) enum Matrix {
     Device(Tensor),
     /// Blocked, on another device.
     DeviceBlocked(QMatMul, Arc<QTensor>),
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a matrix of {:?}", self.shape())
+    }
 }
 
 impl Matrix {
@@ -37,6 +44,14 @@ impl Matrix {
             Ok(made.expect("every representation is one of plain numbers or of blocks"))
         };
         weight.with_bytes(|bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
+    }
+
+    /// The rows as they are stored, of plain numbers on the CPU.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Dense(dense) => dense.bytes(),
+            _ => unreachable!("only plain numbers are kept as the CPU reads them"),
+        }
     }
 
     /// Rows and columns.

@@ -44,7 +44,7 @@ pub fn dtype_name(dtype: DType) -> &'static str {
     DTYPES.iter().find(|(d, _)| *d == dtype).map_or("unknown", |(_, name)| name)
 }
 
-fn dtype(name: &str) -> Result<DType> {
+pub(crate) fn dtype(name: &str) -> Result<DType> {
     DTYPES.iter().find(|(_, n)| *n == name).map(|(d, _)| *d).ok_or_else(|| {
         let known: Vec<&str> = DTYPES.iter().map(|(_, n)| *n).collect();
         Fault::unsupported(format!("dtype `{name}` is unknown; known: {}", known.join(", ")))

@@ -32,6 +32,8 @@ enum Content {
         join: String,
     },
     Bytes(Vec<u8>),
+    /// Plain numbers in the order in which the CPU reads them, so that a model that runs has no copy of them.
+    Packed(Arc<Vec<Matrix>>),
     /// Another weight, to be stored in another form.
     Recoded {
         from: Weight,
@@ -124,7 +126,20 @@ impl Weight {
     /// Numbers of a plugin, kept in their type.
     pub fn values(values: &[f32], shape: Vec<usize>, ty: FloatType) -> Result<Self, EngineError> {
         let (form, (rows, columns)) = (Representation::Dense(ty), matrix(&shape));
-        Ok(Self::encoded(codec::encode(form, values, rows, columns, None)?, shape, form))
+        let weight = Self::encoded(codec::encode(form, values, rows, columns, None)?, shape, form);
+        if weight.shape.len() < 2 {
+            return Ok(weight);
+        }
+        let content = Content::Packed(Arc::new(Matrix::stack(&weight, &Device::Cpu)?));
+        Ok(Self { content: Arc::new(content), ..weight })
+    }
+
+    /// Its matrices, where they are kept as the device reads them.
+    fn packed(&self, device: &Device) -> Option<&Arc<Vec<Matrix>>> {
+        match self.content.as_ref() {
+            Content::Packed(matrices) if device.is_cpu() => Some(matrices),
+            _ => None,
+        }
     }
 
     fn encoded(bytes: Vec<u8>, shape: Vec<usize>, form: Representation) -> Self {
@@ -186,6 +201,7 @@ impl Weight {
     pub fn held(&self, bytes: &mut HashMap<usize, usize>) {
         let own = match self.content.as_ref() {
             Content::Bytes(content) => content.len(),
+            Content::Packed(_) => self.size() as usize,
             Content::Recoded { from, importance } => {
                 from.held(bytes);
                 importance.as_ref().map_or(0, |numbers| size_of_val(numbers.as_slice()))
@@ -214,6 +230,7 @@ impl Weight {
         match (self.content.as_ref(), self.form) {
             (Content::Checkpoint { checkpoint, sources, join }, form) => {
                 let mut values = read_sources(checkpoint, sources, join)?;
+                checkpoint.release_pages();
                 if let Representation::Dense(ty) = form {
                     round(&mut values, ty);
                 }
@@ -232,27 +249,43 @@ impl Weight {
         matrix(&self.shape)
     }
 
+    /// The weight's bytes in another form.
+    fn bytes_in(&self, form: Representation, importance: Option<&[f32]>) -> Result<Vec<u8>, EngineError> {
+        self.with_bytes(|bytes| codec::recode(self.form, bytes, form, matrix(&self.shape).1, importance))?
+    }
+
     /// The weight's bytes in its form, without a copy where they exist already.
     pub fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, EngineError> {
         let (rows, columns) = matrix(&self.shape);
-        let encode = |values: &[f32], importance: Option<&[f32]>| -> Result<Cow<'_, [u8]>, EngineError> {
-            codec::encode(self.form, values, rows, columns, importance).map(Cow::Owned)
-        };
         let bytes: Cow<'_, [u8]> = match self.content.as_ref() {
             Content::Bytes(bytes) => Cow::Borrowed(bytes),
+            Content::Packed(matrices) => Cow::Owned(match matrices.as_slice() {
+                [one] => one.bytes(),
+                many => many.iter().map(Matrix::bytes).collect::<Vec<_>>().concat(),
+            }),
             Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
-            Content::Recoded { from, importance } => encode(&from.floats()?, importance.as_deref())?,
+            Content::Recoded { from, importance } => Cow::Owned(from.bytes_in(self.form, importance.as_deref())?),
             Content::Checkpoint { checkpoint, sources, join } => {
-                if let [source] = sources.as_slice() {
-                    let info = checkpoint.tensor(&source.tensor)?;
-                    if source.steps.is_empty() && Some(info.encoding) == self.form.encoding() {
-                        let result = f(checkpoint.bytes(info));
+                let plain = match sources.as_slice() {
+                    [source] if source.steps.is_empty() => Some(checkpoint.tensor(&source.tensor)?),
+                    _ => None,
+                };
+                let form = plain.and_then(|info| Representation::of(info.encoding));
+                match plain.zip(form) {
+                    Some((info, form)) => {
+                        let result = match form == self.form {
+                            true => f(checkpoint.bytes(info)),
+                            false => f(&codec::recode(form, checkpoint.bytes(info), self.form, columns, None)?),
+                        };
                         // What was read is not needed again: it must not add up beside what is made of it.
                         checkpoint.release_pages();
                         return Ok(result);
                     }
+                    None => {
+                        let values = read_sources(checkpoint, sources, join)?;
+                        Cow::Owned(codec::encode(self.form, &values, rows, columns, None)?)
+                    }
                 }
-                encode(&read_sources(checkpoint, sources, join)?, None)?
             }
         };
         Ok(f(&bytes))
@@ -367,6 +400,9 @@ pub(crate) struct Pool(Mutex<HashMap<String, Weak<Vec<Matrix>>>>);
 impl Pool {
     /// The weight as it runs on the device, a matrix or the matrices of a stack: shared if another model has it, else made.
     pub fn get(&self, weight: &Weight, device: &Device) -> Result<Arc<Vec<Matrix>>, EngineError> {
+        if let Some(matrices) = weight.packed(device) {
+            return Ok(matrices.clone());
+        }
         let key = format!("{} {:?}", weight.key, device.location());
         let lock = || self.0.lock().expect("no panic happens while the pool is locked");
         if let Some(shared) = lock().get(&key).and_then(Weak::upgrade) {

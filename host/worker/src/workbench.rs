@@ -107,6 +107,7 @@ impl Workbench {
         };
         if !text.is_empty() {
             let calibration = Calibration::new(text.clone(), self.base.clone(), self.rig.device.clone(), *threads);
+            let calibration = calibration.on_release(|| _ = aehost_meter::memory::trim());
             self.surroundings.calibration = Some(Arc::new(calibration));
         }
         Ok(self.text.insert(text.into()).clone())

@@ -42,21 +42,26 @@ impl Technique for Awq {
         };
         let inputs = Inputs::collect(model, &targets, &folds)?;
         let mut scaled: BTreeMap<ValueId, Vec<f32>> = BTreeMap::new();
-        for (done, fold) in folds.iter().enumerate() {
-            log::progress(0.6 * done as f64 / folds.len() as f64, "searching scales");
-            // The readers of a value have rows of one length, which a target has, too.
-            let form = form.dividing(fold.channels.len() as u32).unwrap_or(form);
-            let scales = best_scales(model, fold, &inputs, &Rounding { form, clip, quick: true })?;
-            fold.apply(model, &scales)?;
-            scaled.insert(fold.value, fold.by_column(&scales));
-        }
-        for (done, (matrix, form)) in targets.iter().enumerate() {
-            log::progress(0.6 + 0.4 * done as f64 / targets.len() as f64, "rounding");
-            let importance = matrix.input.and_then(|input| {
-                let moments = inputs.moments.get(&input)?;
-                Some(after(moments, scaled.get(&input)))
-            });
-            Rounding { form: *form, clip, quick: false }.store(model, matrix, importance.as_deref())?;
+        // A matrix is rounded as soon as no scales go into it any more: as codes it takes less room.
+        let last = |matrix: &Matrix| folds.iter().rposition(|fold| fold.touches(&matrix.weight));
+        let mut ready: Vec<Vec<&(Matrix, Affine)>> = vec![Vec::new(); folds.len() + 1];
+        targets.iter().for_each(|target| ready[last(&target.0).map_or(0, |fold| fold + 1)].push(target));
+        for (done, ready) in ready.into_iter().enumerate() {
+            log::progress(done as f64 / (folds.len() + 1) as f64, "searching scales, and rounding");
+            if let Some(fold) = done.checked_sub(1).map(|index| &folds[index]) {
+                // The readers of a value have rows of one length, which a target has, too.
+                let form = form.dividing(fold.channels.len() as u32).unwrap_or(form);
+                let scales = best_scales(model, fold, &inputs, &Rounding { form, clip, quick: true })?;
+                fold.apply(model, &scales)?;
+                scaled.insert(fold.value, fold.by_column(&scales));
+            }
+            for (matrix, form) in ready {
+                let importance = matrix.input.and_then(|input| {
+                    let moments = inputs.moments.get(&input)?;
+                    Some(after(moments, scaled.get(&input)))
+                });
+                Rounding { form: *form, clip, quick: false }.store(model, matrix, importance.as_deref())?;
+            }
         }
         quantiser::round_outer(model, settings)
     }
@@ -84,7 +89,7 @@ struct Inputs {
     moments: BTreeMap<ValueId, Vec<f32>>,
     /// Mean sizes of the columns of values that can be scaled.
     sizes: BTreeMap<ValueId, Vec<f32>>,
-    /// Some rows of them.
+    /// Some rows of them, as float16.
     rows: BTreeMap<ValueId, Tensor>,
 }
 
@@ -97,7 +102,7 @@ impl Inputs {
             .iter()
             .map(|at| Wanted::of("second-moment", *at))
             .chain(scaled().map(|at| Wanted::of("mean-absolute", at)))
-            .chain(scaled().map(|at| Wanted::rows(at, COMPARED_TOKENS)))
+            .chain(scaled().map(|at| Wanted::rows(at, COMPARED_TOKENS).kept_as("float16")))
             .collect();
         if list.is_empty() {
             return Ok(Self { moments: BTreeMap::new(), sizes: BTreeMap::new(), rows: BTreeMap::new() });
@@ -147,7 +152,7 @@ impl Rounding {
 fn best_scales(model: &Editor, fold: &Fold, inputs: &Inputs, rounding: &Rounding) -> Result<Vec<f32>, Error> {
     let value = fold.value;
     let columns = fold.channels.len();
-    let transposed = inputs.rows[&value].transpose(&[])?;
+    let transposed = inputs.rows[&value].cast("float32")?.transpose(&[])?;
     let energy = |rows: &[f32]| {
         let rows = Tensor::from_f32(&[(rows.len() / columns) as u32, columns as u32], rows)?;
         rows.matmul(&transposed)?.unary("square")?.reduce("sum", &[], false)?.scalar()

@@ -15,7 +15,7 @@ const ACTIVE: usize = 16;
 /// Ridge of the router's regression, of the mean square of its inputs.
 const DAMPING: f64 = 0.1;
 /// Bytes of statistics that one pass over the calibration text may keep.
-const PASS_BYTES: usize = 512 << 20;
+const PASS_BYTES: usize = 128 << 20;
 
 struct MixtureOfExperts;
 

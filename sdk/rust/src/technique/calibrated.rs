@@ -15,6 +15,12 @@ impl Wanted {
         Self { settings: vec![setting("count", i64::from(count))], ..Self::of("rows", at) }
     }
 
+    /// The rows in another type, as float16, which takes half the room.
+    pub fn kept_as(mut self, dtype: &str) -> Self {
+        self.settings.push(setting("dtype", dtype));
+        self
+    }
+
     /// The second moments of one value with another.
     pub fn cross(at: ValueId, against: ValueId) -> Self {
         Self { against: Some(against), ..Self::of("cross", at) }

@@ -136,6 +136,12 @@ fn value_columns(heads: usize, kv_heads: usize, size: usize) -> Vec<usize> {
 }
 
 impl Fold {
+    /// Whether scales go into the weight.
+    pub fn touches(&self, weight: &str) -> bool {
+        let (Maker::Norm { weight: made, bias, .. } | Maker::Linear { weight: made, bias }) = &self.maker;
+        self.readers.iter().chain([made]).chain(bias).any(|touched| touched == weight)
+    }
+
     /// How many scales there are.
     pub fn count(&self) -> usize {
         self.channels.iter().max().map_or(0, |last| last + 1)
