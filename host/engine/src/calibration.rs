@@ -21,8 +21,8 @@ const SEQUENCE: usize = 512;
 /// Places between layers whose values are kept for later runs.
 const KEPT: usize = 4;
 
-/// The share of the model's bytes that statistics may take which are kept for those who ask for the same; the oldest make
-/// room.
+/// Statistics are kept for those who ask for the same, the oldest making room, in one of so many parts of what the model
+/// takes.
 const REMEMBERED: usize = 4;
 
 /// Bytes of the base model's logits that are kept.

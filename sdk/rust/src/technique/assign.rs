@@ -1,27 +1,33 @@
 //! Balanced assignment: items to clusters that take equally many.
 
+/// What the largest cost becomes as a whole number: so exact are sums.
+const PRECISION: f64 = (1u64 << 40) as f64;
+
 /// The items of each cluster, ascending, so that each has `size` and the sum of `costs`, `[items, clusters]`, is the least:
 /// items join one by one, each along the cheapest chain of moves that ends where there is room (successive shortest paths).
 pub fn balanced(costs: &[f32], clusters: usize, size: usize) -> Vec<Vec<usize>> {
-    let cost = |item: usize, cluster: usize| f64::from(costs[item * clusters + cluster]);
+    // In whole numbers, of which sums are exact: a path would otherwise go round in circles that seem to save something.
+    let largest = costs.iter().fold(0f32, |largest, cost| largest.max(cost.abs()));
+    let scale = PRECISION / f64::from(largest).max(f64::MIN_POSITIVE);
+    let cost = |item: usize, cluster: usize| (f64::from(costs[item * clusters + cluster]) * scale) as i64;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); clusters];
     // The cheapest move from one cluster to another, and whose it is.
-    let mut moves = vec![(f64::INFINITY, 0); clusters * clusters];
+    let mut moves: Vec<Option<(i64, usize)>> = vec![None; clusters * clusters];
     for item in 0..costs.len() / clusters {
-        let mut paths: Vec<(f64, Option<usize>)> = (0..clusters).map(|c| (cost(item, c), None)).collect();
+        let mut paths: Vec<(i64, Option<usize>)> = (0..clusters).map(|c| (cost(item, c), None)).collect();
         for _ in 0..clusters {
-            for (edge, (more, _)) in moves.iter().enumerate() {
+            for (edge, more) in moves.iter().enumerate() {
                 let (from, to) = (edge / clusters, edge % clusters);
-                if paths[from].0 + more < paths[to].0 - 1e-9 {
+                if let Some((more, _)) = more.filter(|(more, _)| paths[from].0 + more < paths[to].0) {
                     paths[to] = (paths[from].0 + more, Some(from));
                 }
             }
         }
         let room = (0..clusters).filter(|c| members[*c].len() < size);
-        let Some(mut at) = room.min_by(|a, b| paths[*a].0.total_cmp(&paths[*b].0)) else { break };
+        let Some(mut at) = room.min_by_key(|c| paths[*c].0) else { break };
         let mut changed = vec![at];
         while let Some(from) = paths[at].1 {
-            let (_, moved) = moves[from * clusters + at];
+            let Some((_, moved)) = moves[from * clusters + at] else { break };
             members[from].retain(|i| *i != moved);
             members[at].push(moved);
             at = from;
@@ -31,7 +37,7 @@ pub fn balanced(costs: &[f32], clusters: usize, size: usize) -> Vec<Vec<usize>> 
         for from in changed {
             for to in (0..clusters).filter(|to| *to != from) {
                 let each = members[from].iter().map(|i| (cost(*i, to) - cost(*i, from), *i));
-                moves[from * clusters + to] = each.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0));
+                moves[from * clusters + to] = each.min_by_key(|(more, _)| *more);
             }
         }
     }
@@ -70,6 +76,8 @@ mod tests {
                 };
                 let costs: Vec<f32> = (0..clusters * size * clusters).map(|_| next()).collect();
                 let found = balanced(&costs, clusters, size);
+                let small: Vec<f32> = costs.iter().map(|cost| cost / (1u64 << 40) as f32).collect();
+                assert_eq!(balanced(&small, clusters, size), found, "only how costs compare matters");
                 let mut all = found.concat();
                 all.sort_unstable();
                 assert!(all.into_iter().eq(0..clusters * size) && found.iter().all(|members| members.len() == size));
@@ -79,6 +87,20 @@ mod tests {
                 let best = brute(&costs, clusters, size, 0, &mut vec![0; clusters]);
                 assert_eq!(total, best, "{clusters} clusters of {size}");
             }
+        }
+    }
+
+    #[test]
+    fn costs_that_hardly_differ_are_assigned_too() {
+        let mut state = 7u32;
+        for _ in 0..20 {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                0.1 + (state >> 29) as f32 * 1e-8
+            };
+            let costs: Vec<f32> = (0..6 * 40 * 6).map(|_| next()).collect();
+            let found = balanced(&costs, 6, 40);
+            assert!(found.iter().all(|members| members.len() == 40));
         }
     }
 }
