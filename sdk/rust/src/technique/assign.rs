@@ -1,14 +1,15 @@
 //! Balanced assignment: items to clusters that take equally many.
 
-/// What the largest cost becomes as a whole number: so exact are sums.
-const PRECISION: f64 = (1u64 << 40) as f64;
+/// Bits of the largest cost as a whole number. Paths may be a hundred times as long.
+const BITS: f64 = 54.0;
 
 /// The items of each cluster, ascending, so that each has `size` and the sum of `costs`, `[items, clusters]`, is the least:
 /// items join one by one, each along the cheapest chain of moves that ends where there is room (successive shortest paths).
 pub fn balanced(costs: &[f32], clusters: usize, size: usize) -> Vec<Vec<usize>> {
-    // In whole numbers, of which sums are exact: a path would otherwise go round in circles that seem to save something.
+    // In whole numbers, of which sums are exact: a path would otherwise go round in circles that seem to save something. By a
+    // power of two, so that costs which are equal stay so.
     let largest = costs.iter().fold(0f32, |largest, cost| largest.max(cost.abs()));
-    let scale = PRECISION / f64::from(largest).max(f64::MIN_POSITIVE);
+    let scale = (BITS - f64::from(largest).max(f64::MIN_POSITIVE).log2().ceil()).exp2();
     let cost = |item: usize, cluster: usize| (f64::from(costs[item * clusters + cluster]) * scale) as i64;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); clusters];
     // The cheapest move from one cluster to another, and whose it is.
