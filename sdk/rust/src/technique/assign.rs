@@ -15,20 +15,19 @@ pub fn balanced(costs: &[f32], clusters: usize, size: usize) -> Vec<Vec<usize>> 
     // The cheapest move from one cluster to another, and whose it is.
     let mut moves: Vec<Option<(i64, usize)>> = vec![None; clusters * clusters];
     for item in 0..costs.len() / clusters {
-        let mut paths: Vec<(i64, Option<usize>)> = (0..clusters).map(|c| (cost(item, c), None)).collect();
+        let mut paths: Vec<(i64, Option<(usize, usize)>)> = (0..clusters).map(|c| (cost(item, c), None)).collect();
         for _ in 0..clusters {
             for (edge, more) in moves.iter().enumerate() {
                 let (from, to) = (edge / clusters, edge % clusters);
-                if let Some((more, _)) = more.filter(|(more, _)| paths[from].0 + more < paths[to].0) {
-                    paths[to] = (paths[from].0 + more, Some(from));
+                if let Some((more, moved)) = more.filter(|(more, _)| paths[from].0 + more < paths[to].0) {
+                    paths[to] = (paths[from].0 + more, Some((from, moved)));
                 }
             }
         }
         let room = (0..clusters).filter(|c| members[*c].len() < size);
         let Some(mut at) = room.min_by_key(|c| paths[*c].0) else { break };
         let mut changed = vec![at];
-        while let Some(from) = paths[at].1 {
-            let Some((_, moved)) = moves[from * clusters + at] else { break };
+        while let Some((from, moved)) = paths[at].1 {
             members[from].retain(|i| *i != moved);
             members[at].push(moved);
             at = from;
