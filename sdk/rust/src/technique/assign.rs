@@ -96,7 +96,7 @@ mod tests {
         for _ in 0..20 {
             let mut next = || {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                0.1 + (state >> 29) as f32 * 1e-8
+                0.01 + (state >> 29) as f32 * 1e-9
             };
             let costs: Vec<f32> = (0..6 * 40 * 6).map(|_| next()).collect();
             let found = balanced(&costs, 6, 40);
