@@ -6,7 +6,6 @@ use crate::{EngineError, FloatType, Representation, codec};
 use aehost_common::{Setting, Value};
 use aehost_formats::Checkpoint;
 use candle_core::{Device, Tensor};
-use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -227,21 +226,9 @@ impl Weight {
 
     /// The numbers, as the stored form represents them.
     pub fn floats(&self) -> Result<Vec<f32>, EngineError> {
-        match (self.content.as_ref(), self.form) {
-            (Content::Checkpoint { checkpoint, sources, join }, form) => {
-                let mut values = read_sources(checkpoint, sources, join)?;
-                checkpoint.release_pages();
-                if let Representation::Dense(ty) = form {
-                    round(&mut values, ty);
-                }
-                Ok(values)
-            }
-            _ => {
-                let mut values = vec![0f32; self.shape.iter().product()];
-                self.with_bytes(|bytes| codec::decode(self.form, bytes, self.matrix_shape().1, &mut values))?;
-                Ok(values)
-            }
-        }
+        let mut values = vec![0f32; self.shape.iter().product()];
+        self.with_bytes(|bytes| codec::decode(self.form, bytes, self.matrix_shape().1, &mut values))?;
+        Ok(values)
     }
 
     /// Rows and columns; a vector is one row.
@@ -265,30 +252,35 @@ impl Weight {
             }),
             Content::OnShelf(file) => return Ok(f(&crate::shelf::read(file)?)),
             Content::Recoded { from, importance } => Cow::Owned(from.bytes_in(self.form, importance.as_deref())?),
-            Content::Checkpoint { checkpoint, sources, join } => {
-                let plain = match sources.as_slice() {
-                    [source] if source.steps.is_empty() => Some(checkpoint.tensor(&source.tensor)?),
-                    _ => None,
-                };
-                let form = plain.and_then(|info| Representation::of(info.encoding));
-                match plain.zip(form) {
-                    Some((info, form)) => {
-                        let result = match form == self.form {
-                            true => f(checkpoint.bytes(info)),
-                            false => f(&codec::recode(form, checkpoint.bytes(info), self.form, columns, None)?),
-                        };
-                        // What was read is not needed again: it must not add up beside what is made of it.
-                        checkpoint.release_pages();
-                        return Ok(result);
-                    }
-                    None => {
-                        let values = read_sources(checkpoint, sources, join)?;
-                        Cow::Owned(codec::encode(self.form, &values, rows, columns, None)?)
-                    }
+            Content::Checkpoint { checkpoint, sources, join } => match whole(checkpoint, sources)? {
+                Some((form, bytes)) if form == self.form => Cow::Borrowed(bytes),
+                Some((form, bytes)) => Cow::Owned(codec::recode(form, bytes, self.form, columns, None)?),
+                None => {
+                    let values = read_sources(checkpoint, sources, join)?;
+                    Cow::Owned(codec::encode(self.form, &values, rows, columns, None)?)
                 }
-            }
+            },
         };
-        Ok(f(&bytes))
+        let result = f(&bytes);
+        if let Content::Checkpoint { checkpoint, .. } = self.content.as_ref() {
+            // What was read is not needed again: it must not add up beside what is made of it.
+            checkpoint.release_pages();
+        }
+        Ok(result)
+    }
+}
+
+/// A tensor as the checkpoint has it, where the sources are all of one, and the engine runs its form.
+fn whole<'a>(
+    checkpoint: &'a Checkpoint,
+    sources: &[BoundTensor],
+) -> Result<Option<(Representation, &'a [u8])>, EngineError> {
+    match sources {
+        [source] if source.steps.is_empty() => {
+            let info = checkpoint.tensor(&source.tensor)?;
+            Ok(Representation::of(info.encoding).map(|form| (form, checkpoint.bytes(info))))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -302,14 +294,6 @@ fn as_stored(checkpoint: &Checkpoint, sources: &[BoundTensor]) -> Result<Represe
         None if plain && crate::representation::BLOCKED.contains(&encoding) => Representation::Blocked(encoding),
         None => Representation::Dense(FloatType::F16),
     })
-}
-
-fn round(values: &mut [f32], ty: FloatType) {
-    match ty {
-        FloatType::F32 => {}
-        FloatType::F16 => values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32()),
-        FloatType::BF16 => values.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32()),
-    }
 }
 
 fn usizes(step: &Setting, count: Option<usize>) -> Result<Vec<usize>, EngineError> {
@@ -367,9 +351,6 @@ fn read_sources(checkpoint: &Checkpoint, sources: &[BoundTensor], join: &str) ->
         })?;
         let mut values = vec![0f32; rows * columns];
         codec::decode(form, checkpoint.bytes(info), columns, &mut values);
-        if source.steps.is_empty() && sources.len() == 1 {
-            return Ok(values);
-        }
         let mut tensor = Tensor::from_vec(values, info.shape.clone(), &Device::Cpu)?;
         for step in &source.steps {
             let shape = shape_after(tensor.dims(), step)?;
