@@ -5,6 +5,7 @@
 
 mod cuts;
 
+use crate::cache::Cache;
 use crate::language_model::logits_rows;
 use crate::model::Observer;
 use crate::{EngineError, Model, Rows, Sequence, Variant, kernels};
@@ -12,6 +13,7 @@ use aehost_common::{Settings, Value};
 use aehost_graph::ValueId;
 use candle_core::{D, DType, Device, Tensor};
 use cuts::{Content, Contents};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -23,7 +25,10 @@ const KEPT: usize = 4;
 
 /// Statistics are kept for those who ask for the same, the oldest making room, in one of so many parts of what the model
 /// takes.
-const REMEMBERED: usize = 4;
+const REMEMBERED: usize = 8;
+
+/// Tokens whose logits are in memory at a time.
+const PART: usize = 64;
 
 /// Bytes of the base model's logits that are kept.
 const EXPECTED: usize = 64 << 20;
@@ -222,11 +227,21 @@ impl Calibration {
         let vocabulary = model.vocabulary();
         let mut sum = 0f64;
         for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
-            let p = self.expected(&base, sequence)?;
-            let q = logits(&model, sequence)?;
-            let pairs = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
-            sum += pairs.map(|(p, q)| f64::from(kernels::divergence(p, q))).sum::<f64>();
+            let kept = self.expected(&base, sequence)?;
+            let mut kept = kept.as_ref().map(|kept| kept.chunks(PART * vocabulary));
+            let (mut of_base, mut of_variant) = (base.cache(), model.cache());
+            for part in sequence.chunks(PART) {
+                let p = match &mut kept {
+                    Some(kept) => Cow::Borrowed(kept.next().unwrap_or_default()),
+                    None => Cow::Owned(logits(&base, part, &mut of_base)?),
+                };
+                let q = logits(&model, part, &mut of_variant)?;
+                let pairs = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
+                sum += pairs.map(|(p, q)| f64::from(kernels::divergence(p, q))).sum::<f64>();
+            }
         }
+        drop(model);
+        (self.released)();
         Ok(sum / text.len() as f64)
     }
 
@@ -249,28 +264,27 @@ impl Calibration {
         }
     }
 
-    /// The base model's logits; those of the beginning of the text, where techniques try many variants, are kept.
-    fn expected(&self, base: &Model, sequence: &[u32]) -> Result<Arc<Vec<f32>>, EngineError> {
+    /// The base model's logits where they are kept: on the beginning of the text, where techniques try many variants.
+    fn expected(&self, base: &Model, sequence: &[u32]) -> Result<Option<Arc<Vec<f32>>>, EngineError> {
         let elements = sequence.len() * base.vocabulary();
-        let small = self.tokens.starts_with(sequence) && elements * size_of::<f32>() <= EXPECTED;
-        let mut kept = self.expected.lock().expect("no panic happens while the logits are locked");
-        match kept.as_ref().filter(|kept| small && kept.len() >= elements) {
-            Some(kept) => Ok(kept.clone()),
-            None => {
-                let made = Arc::new(logits(base, sequence)?);
-                if small {
-                    *kept = Some(made.clone());
-                }
-                Ok(made)
-            }
+        if !self.tokens.starts_with(sequence) || elements * size_of::<f32>() > EXPECTED {
+            return Ok(None);
         }
+        let mut kept = self.expected.lock().expect("no panic happens while the logits are locked");
+        if kept.as_ref().is_none_or(|kept| kept.len() < elements) {
+            let (mut made, mut cache) = (Vec::with_capacity(elements), base.cache());
+            for part in sequence.chunks(PART) {
+                made.extend(logits(base, part, &mut cache)?);
+            }
+            *kept = Some(Arc::new(made));
+        }
+        Ok(kept.clone())
     }
 }
 
-/// The logits after each token of a sequence.
-fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-    let mut cache = model.cache();
-    logits_rows(&model.forward(&mut [Sequence { tokens, branches: None, cache: &mut cache, rows: Rows::All }])?)
+/// The logits after each token of the next part of a sequence.
+fn logits(model: &Model, tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>, EngineError> {
+    logits_rows(&model.forward(&mut [Sequence { tokens, branches: None, cache, rows: Rows::All }])?)
 }
 
 fn remember(memo: &mut VecDeque<(Vec<u8>, Statistics)>, key: Vec<u8>, statistics: Statistics, limit: usize) {

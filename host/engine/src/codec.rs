@@ -121,6 +121,28 @@ pub(crate) fn decode(form: Representation, bytes: &[u8], columns: usize, out: &m
     });
 }
 
+/// Rows of so many numbers that are worked on at once.
+pub(crate) fn stretch(columns: usize) -> usize {
+    (STRETCH / columns.max(1)).max(1)
+}
+
+/// Makes numbers what a representation keeps of them.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn round(
+    form: Representation,
+    values: &mut [f32],
+    columns: usize,
+    importance: Option<&[f32]>,
+) -> Result<(), EngineError> {
+    for part in values.chunks_mut((stretch(columns) * columns).max(1)) {
+        let bytes = encode(form, part, part.len() / columns.max(1), columns, importance)?;
+        decode(form, &bytes, columns, part);
+    }
+    Ok(())
+}
+
 /// Rows of bytes in another representation, some at a time: all of them as float32 numbers would take twice the room of a
 /// float16 matrix.
 ///
@@ -135,7 +157,7 @@ pub(crate) fn recode(
 ) -> Result<Vec<u8>, EngineError> {
     let row_bytes = (columns / from.block_size() * from.block_bytes()).max(1);
     let rows = bytes.len() / row_bytes;
-    let stretch = (STRETCH / columns.max(1)).max(1);
+    let stretch = stretch(columns);
     let mut numbers = vec![0f32; rows.min(stretch) * columns];
     let mut out = Vec::with_capacity(to.bytes(&[rows, columns]).unwrap_or(0) as usize);
     for bytes in bytes.chunks(stretch * row_bytes) {

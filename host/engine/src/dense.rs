@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Numbers that are kept of four.
 const KEPT: usize = 2;
 
+/// Numbers of a stored block of a sparse matrix, and bytes of positions before them.
+const SPARSE: (usize, usize) = (SPARSE_BLOCK / QUAD * KEPT, 1);
+
 /// The numbers, tile by tile: `[rows / LANES, columns, LANES]`, of sparse matrices as many columns as are kept.
 enum Numbers {
     F32(Vec<f32>),
@@ -51,14 +54,14 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Sixteen rows side by side, the numbers `per_row` in each.
+    /// Puts sixteen rows side by side, the numbers `per_row` in each.
     fn interleave<T: Copy + Default + Send + Sync, const SIZE: usize>(
         &self,
         per_row: usize,
+        numbers: &mut [T],
         read: impl Fn([u8; SIZE]) -> T + Sync,
-    ) -> Vec<T> {
+    ) {
         let (count, skip) = self.block;
-        let mut numbers = vec![T::default(); (self.bytes.len() / self.row).div_ceil(LANES) * LANES * per_row];
         let tiles = numbers.par_chunks_mut((LANES * per_row).max(1));
         tiles.zip(self.bytes.par_chunks(LANES * self.row)).for_each_init(
             || vec![T::default(); LANES * per_row],
@@ -78,12 +81,10 @@ impl Rows<'_> {
                 }
             },
         );
-        numbers
     }
 
-    /// The positions of sixteen rows side by side.
-    fn positions(&self, per_row: usize) -> Vec<u32> {
-        let mut positions = vec![0u32; (self.bytes.len() / self.row).div_ceil(LANES) * per_row];
+    /// Puts the positions of sixteen rows side by side.
+    fn positions(&self, per_row: usize, positions: &mut [u32]) {
         let block_bytes = self.row / (per_row / self.block.0).max(1);
         let tiles = positions.par_chunks_mut(per_row.max(1));
         tiles.zip(self.bytes.par_chunks(LANES * self.row)).for_each(|(tile, rows)| {
@@ -96,28 +97,57 @@ impl Rows<'_> {
                 }
             }
         });
-        positions
     }
 }
 
 impl Dense {
     /// Packs rows of plain numbers, in parallel; none for other representations. Panics unless the bytes are rows x columns.
     pub fn new(form: Representation, bytes: &[u8], rows: usize, columns: usize) -> Option<Self> {
+        let mut dense = Self::zeros(form, rows, columns)?;
+        assert_eq!(dense.fill(0, bytes), rows, "the bytes must be the matrix");
+        Some(dense)
+    }
+
+    /// Zeros, to be filled; none for representations that are not of plain numbers.
+    pub fn zeros(form: Representation, rows: usize, columns: usize) -> Option<Self> {
         let (ty, sparse) = match form {
             Representation::Dense(ty) => (ty, false),
             Representation::Sparse(ty) => (ty, true),
             _ => return None,
         };
-        assert_eq!(Some(bytes.len() as u64), form.bytes(&[rows, columns]), "the bytes must be the matrix");
         let kept = if sparse { columns / QUAD * KEPT } else { columns };
-        let block = if sparse { (SPARSE_BLOCK / QUAD * KEPT, 1) } else { (columns.max(1), 0) };
-        let rows_of = Rows { bytes, row: (bytes.len() / rows.max(1)).max(1), block };
+        let tiles = rows.div_ceil(LANES);
+        let count = tiles * LANES * kept;
         let numbers = match ty {
-            FloatType::F32 => Numbers::F32(rows_of.interleave(kept, f32::from_le_bytes)),
-            FloatType::F16 => Numbers::F16(rows_of.interleave(kept, f16::from_le_bytes)),
-            FloatType::BF16 => Numbers::BF16(rows_of.interleave(kept, bf16::from_le_bytes)),
+            FloatType::F32 => Numbers::F32(vec![0.0; count]),
+            FloatType::F16 => Numbers::F16(vec![f16::ZERO; count]),
+            FloatType::BF16 => Numbers::BF16(vec![bf16::ZERO; count]),
         };
-        Some(Self { rows, columns, numbers, positions: sparse.then(|| rows_of.positions(kept)) })
+        Some(Self { rows, columns, numbers, positions: sparse.then(|| vec![0; tiles * kept]) })
+    }
+
+    /// Packs rows that begin a tile, and says how many: all but the last are whole tiles. Panics where there are more than
+    /// the matrix has.
+    pub fn fill(&mut self, first: usize, bytes: &[u8]) -> usize {
+        let (kept, block) = (self.kept(), self.block());
+        let size = with_numbers!(&self.numbers, |numbers| numbers.first().map_or(1, size_of_val));
+        let rows = Rows { bytes, row: (kept / block.0 * (block.1 + block.0 * size)).max(1), block };
+        let count = bytes.len() / rows.row;
+        assert!(
+            first.is_multiple_of(LANES) && first + count <= self.rows,
+            "the rows must be whole tiles of the matrix"
+        );
+        let (from, to) = (first / LANES, (first + count).div_ceil(LANES));
+        let range = from * LANES * kept..to * LANES * kept;
+        match &mut self.numbers {
+            Numbers::F32(numbers) => rows.interleave(kept, &mut numbers[range], f32::from_le_bytes),
+            Numbers::F16(numbers) => rows.interleave(kept, &mut numbers[range], f16::from_le_bytes),
+            Numbers::BF16(numbers) => rows.interleave(kept, &mut numbers[range], bf16::from_le_bytes),
+        }
+        if let Some(positions) = &mut self.positions {
+            rows.positions(kept, &mut positions[from * kept..to * kept]);
+        }
+        count
     }
 
     /// Rows and columns.
@@ -128,6 +158,11 @@ impl Dense {
     /// Number of tiles of sixteen rows.
     pub fn tiles(&self) -> usize {
         self.rows.div_ceil(LANES)
+    }
+
+    /// Numbers of a stored block, and bytes of positions before them.
+    fn block(&self) -> (usize, usize) {
+        if self.positions.is_some() { SPARSE } else { (self.columns.max(1), 0) }
     }
 
     /// Numbers that are kept of a row.
@@ -155,18 +190,28 @@ impl Dense {
         });
     }
 
-    /// The rows as they were packed, of a matrix of which no numbers are left out.
+    /// The rows as they were packed.
     pub fn bytes(&self) -> Vec<u8> {
-        assert!(self.positions.is_none(), "a sparse matrix is stored in another order");
+        let (kept, (count, skip)) = (self.kept(), self.block());
         with_numbers!(&self.numbers, |numbers| {
             let size = numbers.first().map_or(1, size_of_val);
-            let mut bytes = vec![0u8; self.rows * self.columns * size];
-            let tiles = numbers.par_chunks((LANES * self.columns).max(1));
-            bytes.par_chunks_mut((LANES * self.columns * size).max(1)).zip(tiles).for_each(|(rows, tile)| {
-                let columns = tile.as_chunks::<LANES>().0;
-                for (lane, row) in rows.chunks_exact_mut(self.columns * size).enumerate() {
-                    let numbers = columns.iter().map(|sixteen| sixteen[lane].to_le_bytes());
-                    row.chunks_exact_mut(size).zip(numbers).for_each(|(to, number)| to.copy_from_slice(&number));
+            let block = skip + count * size;
+            let row = kept / count * block;
+            let mut bytes = vec![0u8; self.rows * row];
+            bytes.par_chunks_mut((LANES * row).max(1)).enumerate().for_each(|(tile, rows)| {
+                let sixteens = numbers[tile * LANES * kept..][..LANES * kept].as_chunks::<LANES>().0;
+                let positions = self.positions.as_ref().map(|positions| &positions[tile * kept..][..kept]);
+                for (lane, row) in rows.chunks_exact_mut(row.max(1)).enumerate() {
+                    for (i, (block, sixteens)) in row.chunks_exact_mut(block).zip(sixteens.chunks(count)).enumerate() {
+                        let (byte, to) = block.split_at_mut(skip);
+                        if let (Some(positions), [byte]) = (positions, byte) {
+                            let bits =
+                                positions[i * count..][..count].iter().map(|bits| (bits >> (2 * lane) & 3) as u8);
+                            *byte = bits.rev().fold(0, |byte, bits| byte << 2 | bits);
+                        }
+                        let numbers = sixteens.iter().map(|sixteen| sixteen[lane].to_le_bytes());
+                        to.chunks_exact_mut(size).zip(numbers).for_each(|(to, number)| to.copy_from_slice(&number));
+                    }
                 }
             });
             bytes
@@ -374,9 +419,7 @@ mod tests {
             let mut weights = vec![f32::NAN; rows * columns];
             codec::decode(form, &bytes, columns, &mut weights);
             let dense = Dense::new(form, &bytes, rows, columns).unwrap();
-            if !sparse {
-                prop_assert_eq!(dense.bytes(), bytes);
-            }
+            prop_assert_eq!(dense.bytes(), bytes);
             let mut row = vec![f32::NAN; columns];
             for r in 0..rows {
                 dense.decode_row(r, &mut row);

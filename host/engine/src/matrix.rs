@@ -2,6 +2,7 @@
 //! done with it: products and looking up rows.
 
 use crate::dense::Dense;
+use crate::lanes::LANES;
 use crate::packed::Packed;
 use crate::weight::Weight;
 use crate::{EngineError, FloatType, Representation, codec};
@@ -43,6 +44,11 @@ impl Matrix {
             let made = Dense::new(form, bytes, rows, columns).map(Self::Dense).or_else(packed);
             Ok(made.expect("every representation is one of plain numbers or of blocks"))
         };
+        if let Some(mut dense) = Dense::zeros(form, rows, columns).filter(|_| count == 1 && device.is_cpu()) {
+            let mut filled = 0;
+            weight.each_stretch(LANES, |bytes| filled += dense.fill(filled, bytes))?;
+            return Ok(vec![Self::Dense(dense)]);
+        }
         weight.with_bytes(|bytes| bytes.chunks_exact((bytes.len() / count).max(1)).map(one).collect())?
     }
 

@@ -7,7 +7,7 @@ use crate::{EngineError, FloatType, Policy, Representation};
 use aehost_common::Setting;
 use aehost_formats::Checkpoint;
 use aehost_graph::{Filter, Graph};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -134,25 +134,34 @@ impl Variant {
     /// A weight, or some of its rows, as float32 on the CPU.
     pub fn read_weight(&self, name: &str, rows: Option<Range<usize>>) -> Result<Tensor, EngineError> {
         let weight = self.weight(name)?;
-        let tensor = Tensor::from_vec(weight.floats()?, weight.shape.clone(), &Device::Cpu)?;
-        match rows {
-            None => Ok(tensor),
-            Some(r) if r.start <= r.end && r.end <= tensor.dim(0)? => Ok(tensor.narrow(0, r.start, r.len())?),
-            Some(r) => Err(EngineError::Invalid(format!(
+        let length = weight.shape.first().copied().unwrap_or(1);
+        let rows = rows.unwrap_or(0..length);
+        if rows.start > rows.end || rows.end > length {
+            return Err(EngineError::Invalid(format!(
                 "rows {} to {} lie outside weight `{name}` of shape {:?}",
-                r.start, r.end, weight.shape
-            ))),
+                rows.start, rows.end, weight.shape
+            )));
         }
+        let mut shape = weight.shape.clone();
+        let numbers = if shape.len() < 2 {
+            // A vector is one row.
+            weight.floats()?[rows.clone()].to_vec()
+        } else {
+            // Rows of a stack are matrices.
+            let each = shape[1..shape.len() - 1].iter().product::<usize>();
+            weight.rows(rows.start * each..rows.end * each)?
+        };
+        shape.iter_mut().take(1).for_each(|first| *first = rows.len());
+        Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
     }
 
     /// Replaces a weight's numbers, or makes a new weight.
     pub fn put_weight(&mut self, name: &str, value: &Tensor, ty: FloatType) -> Result<(), EngineError> {
-        let shape = value.dims().to_vec();
-        let values: Vec<f32> = value.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
-        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-            return Err(EngineError::Diverged(format!("weight `{name}` would hold {bad}")));
-        }
-        self.insert(name, Weight::values(&values, shape, ty)?);
+        let weight = Weight::values(value, ty).map_err(|e| match e {
+            EngineError::Diverged(why) => EngineError::Diverged(format!("weight `{name}`: {why}")),
+            other => other,
+        })?;
+        self.insert(name, weight);
         Ok(())
     }
 

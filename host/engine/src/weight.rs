@@ -2,14 +2,15 @@
 //! numbers are computed when a model is made ready, and models that are alive at once share what they have in common.
 
 use crate::matrix::Matrix;
-use crate::{EngineError, FloatType, Representation, codec};
+use crate::{EngineError, FloatType, Representation, codec, tensors};
 use aehost_common::{Setting, Value};
 use aehost_formats::Checkpoint;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -123,18 +124,39 @@ impl Weight {
     }
 
     /// Numbers of a plugin, kept in their type.
-    pub fn values(values: &[f32], shape: Vec<usize>, ty: FloatType) -> Result<Self, EngineError> {
-        let (form, (rows, columns)) = (Representation::Dense(ty), matrix(&shape));
-        let weight = Self::encoded(codec::encode(form, values, rows, columns, None)?, shape, form);
-        if weight.shape.len() < 2 {
-            return Ok(weight);
+    ///
+    /// # Errors
+    /// `Diverged` where one of them is not finite.
+    pub fn values(values: &Tensor, ty: FloatType) -> Result<Self, EngineError> {
+        let (form, shape) = (Representation::Dense(ty), values.dims().to_vec());
+        let (rows, columns) = matrix(&shape);
+        let values = values.reshape((rows, columns))?;
+        let mut bytes = Vec::with_capacity(form.bytes(&shape).unwrap_or(0) as usize);
+        let stretch = codec::stretch(columns);
+        for first in (0..rows).step_by(stretch) {
+            let part = values.narrow(0, first, stretch.min(rows - first))?;
+            let part = part.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            bytes.extend(tensors::floats(&part, |numbers| match numbers.iter().find(|v| !v.is_finite()) {
+                Some(bad) => Err(EngineError::Diverged(format!("it would hold {bad}"))),
+                None => codec::encode(form, numbers, numbers.len() / columns.max(1), columns, None),
+            })??);
         }
-        let content = Content::Packed(Arc::new(Matrix::stack(&weight, &Device::Cpu)?));
-        Ok(Self { content: Arc::new(content), ..weight })
+        Self::encoded(bytes, shape, form).packed()
+    }
+
+    /// The same, its plain numbers in the order in which the CPU reads them.
+    fn packed(self) -> Result<Self, EngineError> {
+        match self.form {
+            Representation::Dense(_) | Representation::Sparse(_) if self.shape.len() > 1 => {
+                let content = Content::Packed(Arc::new(Matrix::stack(&self, &Device::Cpu)?));
+                Ok(Self { content: Arc::new(content), ..self })
+            }
+            _ => Ok(self),
+        }
     }
 
     /// Its matrices, where they are kept as the device reads them.
-    fn packed(&self, device: &Device) -> Option<&Arc<Vec<Matrix>>> {
+    fn matrices(&self, device: &Device) -> Option<&Arc<Vec<Matrix>>> {
         match self.content.as_ref() {
             Content::Packed(matrices) if device.is_cpu() => Some(matrices),
             _ => None,
@@ -167,8 +189,12 @@ impl Weight {
         }
         let weights = importance.as_deref().map(float_bytes).unwrap_or_default();
         let key = digest(&[self.key.as_bytes(), format!("{form:?}").as_bytes(), &weights]);
-        let content = Content::Recoded { from: self.clone(), importance };
-        Ok(Self { shape: self.shape.clone(), form, key, content: Arc::new(content) })
+        let recoded = |content| Self { shape: self.shape.clone(), form, key, content: Arc::new(content) };
+        match self.content.as_ref() {
+            // What a technique put is not kept beside what becomes of it.
+            Content::Packed(_) => recoded(Content::Bytes(self.bytes_in(form, importance.as_deref())?)).packed(),
+            _ => Ok(recoded(Content::Recoded { from: self.clone(), importance })),
+        }
     }
 
     /// Tensors of the checkpoint, as [`Weight::sources`] told of another weight with this key.
@@ -226,9 +252,42 @@ impl Weight {
 
     /// The numbers, as the stored form represents them.
     pub fn floats(&self) -> Result<Vec<f32>, EngineError> {
-        let mut values = vec![0f32; self.shape.iter().product()];
-        self.with_bytes(|bytes| codec::decode(self.form, bytes, self.matrix_shape().1, &mut values))?;
-        Ok(values)
+        self.rows(0..self.matrix_shape().0)
+    }
+
+    /// The numbers of some rows, those of a stack's matrices counted on.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Vec<f32>, EngineError> {
+        let columns = self.matrix_shape().1;
+        let decoded = |form: Representation, bytes: &[u8]| {
+            let row = columns / form.block_size() * form.block_bytes();
+            let mut values = vec![0f32; rows.len() * columns];
+            codec::decode(form, &bytes[rows.start * row..rows.end * row], columns, &mut values);
+            values
+        };
+        match self.content.as_ref() {
+            Content::Packed(matrices) => {
+                let each = matrices[0].shape().0.max(1);
+                let mut values = vec![0f32; rows.len() * columns];
+                let lines = values.chunks_exact_mut(columns.max(1)).zip(rows);
+                lines.for_each(|(line, row)| matrices[row / each].row(row % each, line));
+                Ok(values)
+            }
+            Content::Recoded { from, importance } => {
+                let mut values = from.rows(rows)?;
+                codec::round(self.form, &mut values, columns, importance.as_deref())?;
+                Ok(values)
+            }
+            Content::Checkpoint { checkpoint, sources, .. } => match whole(checkpoint, sources)? {
+                Some((form, bytes)) if form != self.form => {
+                    let mut values = decoded(form, bytes);
+                    checkpoint.release_pages();
+                    codec::round(self.form, &mut values, columns, None)?;
+                    Ok(values)
+                }
+                _ => self.with_bytes(|bytes| decoded(self.form, bytes)),
+            },
+            _ => self.with_bytes(|bytes| decoded(self.form, bytes)),
+        }
     }
 
     /// Rows and columns; a vector is one row.
@@ -239,6 +298,25 @@ impl Weight {
     /// The weight's bytes in another form.
     fn bytes_in(&self, form: Representation, importance: Option<&[f32]>) -> Result<Vec<u8>, EngineError> {
         self.with_bytes(|bytes| codec::recode(self.form, bytes, form, matrix(&self.shape).1, importance))?
+    }
+
+    /// Shows the weight's bytes in its form, rows in order: where they have to be made, some at a time, in whole multiples of
+    /// `of` rows but for the last.
+    pub fn each_stretch(&self, of: usize, mut see: impl FnMut(&[u8])) -> Result<(), EngineError> {
+        let (rows, columns) = matrix(&self.shape);
+        match self.content.as_ref() {
+            Content::Checkpoint { checkpoint, sources, .. }
+                if let Some((form, bytes)) = whole(checkpoint, sources)?.filter(|(form, _)| *form != self.form) =>
+            {
+                let stretch = codec::stretch(columns).next_multiple_of(of);
+                for bytes in bytes.chunks((bytes.len() / rows.max(1) * stretch).max(1)) {
+                    see(&codec::recode(form, bytes, self.form, columns, None)?);
+                    checkpoint.release_pages();
+                }
+                Ok(())
+            }
+            _ => self.with_bytes(see),
+        }
     }
 
     /// The weight's bytes in its form, without a copy where they exist already.
@@ -381,7 +459,7 @@ pub(crate) struct Pool(Mutex<HashMap<String, Weak<Vec<Matrix>>>>);
 impl Pool {
     /// The weight as it runs on the device, a matrix or the matrices of a stack: shared if another model has it, else made.
     pub fn get(&self, weight: &Weight, device: &Device) -> Result<Arc<Vec<Matrix>>, EngineError> {
-        if let Some(matrices) = weight.packed(device) {
+        if let Some(matrices) = weight.matrices(device) {
             return Ok(matrices.clone());
         }
         let key = format!("{} {:?}", weight.key, device.location());
@@ -394,5 +472,75 @@ impl Pool {
         map.retain(|_, weak| weak.strong_count() > 0);
         map.insert(key, Arc::downgrade(&made));
         Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_formats::{Encoding, gguf};
+
+    /// More numbers than are worked on at once, and no whole number of tiles in what is left over.
+    const ROWS: usize = 1101;
+    const COLUMNS: usize = 1024;
+
+    fn numbers() -> Vec<f32> {
+        (0..ROWS * COLUMNS).map(|i| ((i * 31 + i / 977) % 97) as f32 / 97.0 - 0.5).collect()
+    }
+
+    /// Weights of every content, and the folder of their checkpoint.
+    fn weights() -> (Vec<Weight>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let blocked = Representation::Blocked(Encoding::Q8_0);
+        let mut writer = gguf::Writer::new();
+        writer.set("general.architecture", "none");
+        let bytes = codec::encode(blocked, &numbers(), ROWS, COLUMNS, None).unwrap();
+        writer.tensor("a", &[ROWS, COLUMNS], Encoding::Q8_0, bytes).unwrap();
+        writer.save(&path).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+        let source = || vec![BoundTensor { tensor: "a".into(), steps: vec![] }];
+        let bound = Weight::bind(&checkpoint, source(), "single", Some(FloatType::F16)).unwrap();
+        let stored = Weight::bind(&checkpoint, source(), "single", None).unwrap();
+        let recoded = bound.recoded(Representation::Blocked(Encoding::Q4_1), None).unwrap();
+        let tensor = Tensor::from_vec(numbers(), (3, ROWS / 3, COLUMNS), &Device::Cpu).unwrap();
+        let put = Weight::values(&tensor, FloatType::BF16).unwrap();
+        let importance = Some((0..COLUMNS).map(|column| 1.0 + column as f32).collect());
+        let sparse = put.recoded(Representation::Sparse(FloatType::F16), importance).unwrap();
+        let blocks = put.recoded(Representation::Blocked(Encoding::Q4_0), None).unwrap();
+        (vec![bound, stored, recoded, put, sparse, blocks], folder)
+    }
+
+    #[test]
+    fn rows_are_those_of_the_whole_however_they_are_kept_and_run() {
+        let (weights, _folder) = weights();
+        for weight in weights {
+            let whole = weight.with_bytes(|bytes| {
+                let mut values = vec![f32::NAN; ROWS * COLUMNS];
+                codec::decode(weight.form, bytes, COLUMNS, &mut values);
+                values
+            });
+            let whole = whole.unwrap();
+            for rows in [0..ROWS, 0..1, 360..370, 1020..1101, 5..5] {
+                let expected = &whole[rows.start * COLUMNS..rows.end * COLUMNS];
+                assert_eq!(weight.rows(rows.clone()).unwrap(), expected, "{:?} {rows:?}", weight.form);
+            }
+            let matrices = Matrix::stack(&weight, &Device::Cpu).unwrap();
+            let each = ROWS / matrices.len();
+            let mut line = vec![f32::NAN; COLUMNS];
+            for row in 0..ROWS {
+                matrices[row / each].row(row % each, &mut line);
+                assert_eq!(line, whole[row * COLUMNS..][..COLUMNS], "{:?}, row {row}", weight.form);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused_wherever_they_stand() {
+        let mut values = numbers();
+        *values.last_mut().unwrap() = f32::INFINITY;
+        let tensor = Tensor::from_vec(values, (ROWS, COLUMNS), &Device::Cpu).unwrap();
+        let told = Weight::values(&tensor, FloatType::F16).unwrap_err();
+        assert!(matches!(told, EngineError::Diverged(_)), "{told}");
     }
 }

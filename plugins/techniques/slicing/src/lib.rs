@@ -51,14 +51,18 @@ impl Technique for Slicing {
         let stream = Stream::find(&wiring)?;
         let kept = settings.integer("directions")? as u32;
         let bases = bases(model, &stream, &places(&wiring, &stream)?, kept, settings.text("bases")? == "each")?;
-        let basis = |segment: usize| bases.get(segment).unwrap_or(&bases[0]);
         log::progress(0.9, "cutting the residual stream");
-        for edge in stream.edges.iter().filter(|_| bases.len() > 1) {
-            let over = basis(edge.to).matmul(&basis(edge.from).transpose(&[])?)?;
-            insert_between(model, edge.value, edge.add, &format!("basis-{}", edge.from), "residual", &over)?;
-        }
-        for (i, segment) in stream.segments.iter().enumerate() {
-            segment.turn(model, basis(i), "basis")?;
+        if let [basis] = bases.as_slice() {
+            stream.segments.iter().try_for_each(|segment| segment.turn(model, basis, "basis"))?;
+        } else {
+            for edge in &stream.edges {
+                let over = bases[edge.to].matmul(&bases[edge.from].transpose(&[])?)?;
+                insert_between(model, edge.value, edge.add, &format!("basis-{}", edge.from), "residual", &over)?;
+            }
+            // Each is let go of as soon as its segment is turned: all of them take as much as a quarter of the matrices.
+            for (segment, basis) in stream.segments.iter().zip(bases) {
+                segment.turn(model, &basis, "basis")?;
+            }
         }
         model.check()?;
         aehost_sdk::info!("{kept} of {} directions are kept", stream.width);

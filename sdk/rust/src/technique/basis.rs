@@ -3,7 +3,7 @@
 //! follow, without which a norm would see the basis.
 
 use super::stream::{Norm, Segment};
-use super::{Editor, Error, Tensor, change, insert_after, insert_before, setting, weights};
+use super::{Editor, Error, Tensor, change, change_rows, insert_after, insert_before, setting, weights};
 
 impl Segment {
     /// Gives its values the coordinates Q x, `q` being `[kept, width]` with orthonormal rows. Nodes that this takes are
@@ -16,7 +16,7 @@ impl Segment {
     pub fn turn(&self, model: &Editor, q: &Tensor, suffix: &str) -> Result<(), Error> {
         let back = q.transpose(&[])?;
         for weight in self.embeddings.iter().chain(&self.readers) {
-            change(model, weight, |w| times(w, &back))?;
+            change_rows(model, weight, |w| times(w, &back))?;
         }
         for (weight, bias) in &self.writers {
             change(model, weight, |w| q.matmul(w))?;
@@ -28,7 +28,7 @@ impl Segment {
             let factors = norm.take_weight(model)?;
             norm.narrow(model, q.shape()[0])?;
             for weight in readers {
-                change(model, weight, |w| times(&w.binary("mul", &factors)?, &back))?;
+                change_rows(model, weight, |w| times(&w.binary("mul", &factors)?, &back))?;
             }
         }
         for norm in &self.writing_norms {

@@ -1,5 +1,6 @@
 //! Edits of weights whose shapes change with them, and of attributes.
 
+use super::numbers::spans;
 use super::{Editor, Error, Fact, Node, Setting, Slot, Tensor, Value, weights};
 
 impl Editor {
@@ -98,7 +99,21 @@ fn holds(node: &Node, attribute: &Setting) -> bool {
 /// # Errors
 /// Those of the host and of `edit`.
 pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
-    weights::put(model, weight, &edit(&weights::get(&model.model(), weight, None)?)?, &model.dtype_of(weight)?)
+    // What was there is let go of before the host takes what is new.
+    let edited = edit(&weights::get(&model.model(), weight, None)?)?;
+    weights::put(model, weight, &edited, &model.dtype_of(weight)?)
+}
+
+/// The same of a matrix or a stack, where `edit` makes of each row a row of its own: only some are in memory at a time.
+///
+/// # Errors
+/// Those of the host and of `edit`.
+pub fn change_rows(model: &Editor, weight: &str, edit: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
+    let dtype = model.dtype_of(weight)?;
+    let rows = spans(model, weight)?;
+    let edited = rows.map(|rows| edit(&weights::get(&model.model(), weight, Some(rows))?)?.cast(&dtype));
+    let edited = edited.collect::<Result<Vec<_>, Error>>()?;
+    weights::put(model, weight, &Tensor::concat(0, &edited.iter().collect::<Vec<_>>())?, &dtype)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! same, leave what the model computes as it is (SmoothQuant, arXiv:2211.10438, section 4). The division is folded into the
 //! weights that make the value, where they can take it.
 
-use super::edit::change;
+use super::edit::{change, change_rows};
 use super::{Editor, Error, Node, Tensor, ValueId, Wiring};
 use crate::Value;
 
@@ -185,7 +185,7 @@ impl Fold {
             }
         }
         let columns = Tensor::from_f32(&[self.channels.len() as u32], &self.by_column(scales))?;
-        self.readers.iter().try_for_each(|weight| change(model, weight, |w| w.binary("mul", &columns)))
+        self.readers.iter().try_for_each(|weight| change_rows(model, weight, |w| w.binary("mul", &columns)))
     }
 }
 

@@ -30,7 +30,7 @@ pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use basis::times;
 pub use between::{insert_after, insert_before, insert_between};
 pub use calibrated::collect_each;
-pub use edit::change;
+pub use edit::{change, change_rows};
 pub use encoding::{encode_groups, store_codes};
 pub use feedback::Feedback;
 pub use fold::{Fold, Maker};

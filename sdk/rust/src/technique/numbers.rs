@@ -5,7 +5,7 @@ use aehost_numerics::{from_bytes, to_bytes};
 
 /// Elements that one call carries.
 const PORTION: usize = 8 << 20;
-/// Numbers of a matrix that are in a plugin's memory at a time.
+/// Numbers of a matrix that are in memory as float32 at a time.
 const STRETCH: usize = 1 << 20;
 /// Shares of the mean diagonal that a matrix may need on its diagonal to be positive definite, the least that does first.
 const DAMPING: [f64; 3] = [1e-6, 1e-4, 1e-2];
@@ -127,18 +127,35 @@ pub fn each_stretch(
     matrix: &Matrix,
     mut see: impl FnMut(&mut [f32]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let tensor = read(model, &matrix.weight)?;
-    let (rows, columns) = (matrix.rows() as usize, matrix.columns() as usize);
-    let stretch = (STRETCH / columns.max(1)).max(1);
-    for first in (0..rows).step_by(stretch) {
-        let mut numbers = tensor.slice(0, first as u32, stretch.min(rows - first) as u32)?.to_f32()?;
-        if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
-            let (weight, row) = (&matrix.weight, first + at / columns);
-            let number = numbers[at];
-            let message = format!("weight `{weight}` has {number} in row {row}: an earlier technique broke it");
-            return Err(Error::new("diverged", message));
+    let columns = matrix.columns() as usize;
+    let mut row = 0;
+    for span in spans(model, &matrix.weight)? {
+        let tensor = weights::get(&model.model(), &matrix.weight, Some(span))?;
+        let rows = tensor.shape().iter().product::<u32>() / columns as u32;
+        let tensor = tensor.reshape(&[rows, columns as u32])?;
+        let stretch = (STRETCH / columns.max(1)).max(1) as u32;
+        for first in (0..rows).step_by(stretch as usize) {
+            let mut numbers = tensor.slice(0, first, stretch.min(rows - first))?.to_f32()?;
+            if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+                let (weight, row, number) = (&matrix.weight, row + at / columns, numbers[at]);
+                let message = format!("weight `{weight}` has {number} in row {row}: an earlier technique broke it");
+                return Err(Error::new("diverged", message));
+            }
+            row += numbers.len() / columns;
+            see(&mut numbers)?;
         }
-        see(&mut numbers)?;
     }
     Ok(())
+}
+
+/// The rows of a matrix, or the matrices of a stack, in stretches.
+///
+/// # Errors
+/// invalid-input where there is no such weight.
+pub(super) fn spans(model: &Editor, weight: &str) -> Result<impl Iterator<Item = Span> + use<>, Error> {
+    let shape = weights::describe(&model.model(), weight)?.shape;
+    let (count, each) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<u32>());
+    let stretch = (STRETCH as u32 / each.max(1)).max(1);
+    let starts = (0..count).step_by(stretch as usize);
+    Ok(starts.map(move |start| Span { start, count: stretch.min(count - start) }))
 }
