@@ -7,6 +7,7 @@ use crate::lanes::{LANES, Lanes, Level, Portion, QUAD, at_level, portions};
 use crate::representation::SPARSE_BLOCK;
 use crate::threads::SendPointer;
 use crate::{FloatType, Representation};
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -76,7 +77,13 @@ impl Rows<'_> {
                         to.iter_mut().zip(bytes).for_each(|(to, bytes)| *to = read(*bytes));
                     }
                 }
-                for (column, sixteen) in tile.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                let columns = tile.as_chunks_mut::<LANES>().0;
+                let (squares, rest) = columns.as_chunks_mut::<LANES>();
+                for (square, at) in squares.iter_mut().zip((0..per_row).step_by(LANES)) {
+                    let row = |lane: usize| side_by_side[lane * per_row + at..].first_chunk::<LANES>();
+                    *square = turned(std::array::from_fn(|lane| *row(lane).expect("a square lies within the rows")));
+                }
+                for (column, sixteen) in (per_row / LANES * LANES..).zip(rest) {
                     *sixteen = std::array::from_fn(|lane| side_by_side[lane * per_row + column]);
                 }
             },
@@ -100,6 +107,21 @@ impl Rows<'_> {
     }
 }
 
+/// Rows and columns of a square exchanged. Each round puts the elements of two rows in turns, which moves one bit of an element's
+/// place from row to column and one back: instructions do that with whole registers.
+#[inline(always)]
+fn turned<T: Copy>(mut square: [[T; LANES]; LANES]) -> [[T; LANES]; LANES] {
+    const HALF: usize = LANES / 2;
+    for _ in 0..LANES.ilog2() {
+        square = std::array::from_fn(|row| {
+            let (a, b) = (&square[row / 2], &square[row / 2 + HALF]);
+            let from = row % 2 * HALF;
+            std::array::from_fn(|i| if i % 2 == 0 { a[from + i / 2] } else { b[from + i / 2] })
+        });
+    }
+    square
+}
+
 impl Dense {
     /// Packs rows of plain numbers, in parallel; none for other representations. Panics unless the bytes are rows x columns.
     pub fn new(form: Representation, bytes: &[u8], rows: usize, columns: usize) -> Option<Self> {
@@ -120,8 +142,9 @@ impl Dense {
         let count = tiles * LANES * kept;
         let numbers = match ty {
             FloatType::F32 => Numbers::F32(vec![0.0; count]),
-            FloatType::F16 => Numbers::F16(vec![f16::ZERO; count]),
-            FloatType::BF16 => Numbers::BF16(vec![bf16::ZERO; count]),
+            // Of integers, which the system gives as zeros without writing them.
+            FloatType::F16 => Numbers::F16(vec![0u16; count].reinterpret_into()),
+            FloatType::BF16 => Numbers::BF16(vec![0u16; count].reinterpret_into()),
         };
         Some(Self { rows, columns, numbers, positions: sparse.then(|| vec![0; tiles * kept]) })
     }

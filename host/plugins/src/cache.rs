@@ -1,9 +1,11 @@
-//! Compiled components on disk, so that a plugin is compiled once. An entry is named by the component's digest and by
-//! everything of the runtime that its code depends on. Machine code is only ever loaded from a folder that nobody else
-//! can write to, and only when its own digest stands beside it.
+//! Compiled components on disk, and what they said of themselves, so that a plugin is compiled and asked once. An entry is
+//! named by the component's digest and by everything of the runtime that it depends on. Machine code is only ever loaded
+//! from a folder that nobody else can write to, and only when its own digest stands beside it.
 
 use crate::PluginError;
 use crate::install::digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -12,10 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// A folder of compiled components.
+/// What a description is an answer to: another contract may ask for more.
+const CONTRACT: [&str; 5] = [
+    env!("CARGO_PKG_VERSION"),
+    include_str!("../../../wit/common.wit"),
+    include_str!("../../../wit/model.wit"),
+    include_str!("../../../wit/tensor.wit"),
+    include_str!("../../../wit/worlds.wit"),
+];
+
+/// A folder of compiled components and their descriptions.
 pub(crate) struct Cache {
     folder: PathBuf,
-    /// Of the runtime's version, settings and machine.
+    /// Of the runtime's version, settings and machine, and of the contract.
     engine: u64,
 }
 
@@ -34,33 +45,61 @@ impl Cache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        CONTRACT.hash(&mut hasher);
         Some(Self { folder: folder.to_owned(), engine: hasher.finish() })
     }
 
-    fn entry(&self, component: &str) -> PathBuf {
-        self.folder.join(format!("{component}-{:016x}.cwasm", self.engine))
+    fn entry(&self, component: &str, kind: &str) -> PathBuf {
+        self.folder.join(format!("{component}-{:016x}.{kind}", self.engine))
     }
 
-    /// The compiled component, if it was kept and is intact.
-    pub fn load(&self, engine: &Engine, component: &str) -> Option<Component> {
-        let path = self.entry(component);
-        let (code, kept) = (fs::read(&path).ok()?, fs::read_to_string(path.with_extension("sha256")).ok()?);
-        if digest(&code) != kept.trim() {
-            return None;
-        }
-        // SAFETY: the bytes were made by this engine's `serialize` and written by `store`: the folder belongs to this
-        // user and nobody else may write to it (`open`), and the digest rules out a damaged or half-written file. The
+    /// An entry, if it was kept and is intact.
+    fn read(&self, component: &str, kind: &str) -> Option<Vec<u8>> {
+        let path = self.entry(component, kind);
+        let (bytes, kept) = (fs::read(&path).ok()?, fs::read_to_string(beside(&path)).ok()?);
+        (digest(&bytes) == kept.trim()).then_some(bytes)
+    }
+
+    /// Keeps an entry. That it cannot is no error: it is made again next time.
+    fn keep(&self, component: &str, kind: &str, bytes: &[u8]) {
+        let path = self.entry(component, kind);
+        let _ = write_whole(&beside(&path), digest(bytes).as_bytes()).and_then(|()| write_whole(&path, bytes));
+    }
+
+    /// The compiled component.
+    pub fn component(&self, engine: &Engine, component: &str) -> Option<Component> {
+        let code = self.read(component, "cwasm")?;
+        // SAFETY: the bytes were made by this engine's `serialize` and written by `keep_component`: the folder belongs to
+        // this user and nobody else may write to it (`open`), and the digest rules out a damaged or half-written file. The
         // checked bytes themselves are loaded, so that the file cannot change in between.
         unsafe { Component::deserialize(engine, &code) }.ok()
     }
 
-    /// Keeps a compiled component. That it cannot is no error: it is compiled again next time.
-    pub fn store(&self, compiled: &Component, component: &str) {
-        let path = self.entry(component);
-        let Ok(code) = compiled.serialize() else { return };
-        let _ = write_whole(&path.with_extension("sha256"), digest(&code).as_bytes())
-            .and_then(|()| write_whole(&path, &code));
+    /// Keeps a compiled component.
+    pub fn keep_component(&self, compiled: &Component, component: &str) {
+        if let Ok(code) = compiled.serialize() {
+            self.keep(component, "cwasm", &code);
+        }
     }
+
+    /// What a component said of itself.
+    pub fn description<T: DeserializeOwned>(&self, component: &str) -> Option<T> {
+        serde_json::from_slice(&self.read(component, "json")?).ok()
+    }
+
+    /// Keeps what a component said of itself.
+    pub fn keep_description(&self, description: &impl Serialize, component: &str) {
+        if let Ok(text) = serde_json::to_vec(description) {
+            self.keep(component, "json", &text);
+        }
+    }
+}
+
+/// Where an entry's digest stands.
+fn beside(entry: &Path) -> PathBuf {
+    let mut name = entry.as_os_str().to_owned();
+    name.push(".sha256");
+    PathBuf::from(name)
 }
 
 /// Writes a file that is either whole or not there.

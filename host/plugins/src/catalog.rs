@@ -1,24 +1,25 @@
-//! The set of plugins that is loaded: found in folders, checked, compiled once, and asked who they are. A file that cannot
-//! be loaded does not stop the others: it is kept with its reason, and named when something is looked for in vain.
+//! The set of plugins that is loaded: found in folders, checked, compiled once, and once asked who they are. A file that
+//! cannot be loaded does not stop the others: it is kept with its reason, and named when something is looked for in vain.
 
-use crate::bindings::{evaluator, family, strategy, technique};
+use crate::bindings::evaluator::EvaluatorPluginPre;
+use crate::bindings::family::FamilyPluginPre;
+use crate::bindings::strategy::StrategyPluginPre;
+use crate::bindings::technique::TechniquePluginPre;
 use crate::cache::Cache;
 use crate::evaluator::Evaluator;
 use crate::family::Family;
 use crate::install::{Lock, digest};
 use crate::limits::Limits;
-use crate::plugin::{Event, Name, Observer, Plugin, PluginInfo, Runtime};
+use crate::plugin::{Code, Event, Name, Observer, Plugin, PluginInfo, Runtime};
 use crate::strategy::LoadedStrategy;
 use crate::technique::Technique;
 use crate::{PluginError, binary, convert};
-use aehost_common::{
-    EvaluatorDescription, FamilyDescription, Fault, Metric, PluginKind, StrategyDescription, TechniqueDescription,
-};
+use aehost_common::{EvaluatorDescription, FamilyDescription, PluginKind, StrategyDescription, TechniqueDescription};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wasmtime::component::Component;
+use std::sync::{Arc, OnceLock};
 
 /// How a catalog is loaded.
 #[derive(Clone, Default)]
@@ -73,13 +74,13 @@ fn components(root: &Path) -> Result<Vec<PathBuf>, PluginError> {
 struct Loader<'a> {
     options: &'a Options,
     runtime: Arc<Runtime>,
-    cache: Option<Cache>,
+    cache: Option<Arc<Cache>>,
 }
 
 impl<'a> Loader<'a> {
     fn new(options: &'a Options) -> Result<Self, PluginError> {
         let runtime = Arc::new(Runtime::start()?);
-        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &runtime.engine));
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &runtime.engine)).map(Arc::new);
         Ok(Self { options, runtime, cache })
     }
 
@@ -118,143 +119,109 @@ impl<'a> Loader<'a> {
             }
         }
         let outline = binary::outline(path, &bytes, &granted)?;
-        let stem = binary::stem(path);
-        let contract =
-            |error: wasmtime::Error| PluginError::Contract { plugin: stem.clone(), why: format!("{error:#}") };
-        let component = self.compile(&bytes, &digest).map_err(contract)?;
-        let code = self.runtime.linker.instantiate_pre(&component).map_err(contract)?;
-        let plugin = Plugin {
-            name: Arc::new(Name { kind: outline.kind, id: stem.clone(), version: String::new() }),
+        let code = Code {
             runtime: self.runtime.clone(),
-            code,
+            cache: self.cache.clone(),
+            path: path.to_owned(),
+            digest: digest.clone(),
+            ready: OnceLock::new(),
+        };
+        let plugin = Plugin {
+            name: Arc::new(Name { kind: outline.kind, id: binary::stem(path), version: String::new() }),
+            code: Arc::new(code),
             limits: self.options.limits,
             observer: self.options.observer.clone().unwrap_or_else(|| Arc::new(|_: &Name, _: Event| {})),
         };
-        let info = PluginInfo {
-            id: String::new(),
-            kind: outline.kind,
-            version: String::new(),
-            stage: None,
-            permissions: outline.permissions,
-            digest,
-            path: path.to_owned(),
-            summary: String::new(),
-            reference: String::new(),
-            parameters: None,
-            metrics: Vec::new(),
-            architectures: Vec::new(),
+        let description = match self.cache.as_ref().and_then(|cache| cache.description(&digest)) {
+            Some(known) => known,
+            None => {
+                let told = describe(&plugin)?;
+                self.cache.iter().for_each(|cache| cache.keep_description(&told, &digest));
+                told
+            }
         };
-        describe(plugin, info, contract)
-    }
-
-    fn compile(&self, bytes: &[u8], digest: &str) -> wasmtime::Result<Component> {
-        let engine = &self.runtime.engine;
-        if let Some(component) = self.cache.as_ref().and_then(|c| c.load(engine, digest)) {
-            return Ok(component);
-        }
-        let component = Component::from_binary(engine, bytes)?;
-        if let Some(cache) = &self.cache {
-            cache.store(&component, digest);
-        }
-        Ok(component)
+        Ok(loaded(plugin, description, outline.permissions))
     }
 }
 
-/// Asks a plugin who it is, and checks the answer.
-fn describe(
-    plugin: Plugin,
-    info: PluginInfo,
-    contract: impl Fn(wasmtime::Error) -> PluginError,
-) -> Result<(PluginInfo, Entry), PluginError> {
-    let broken = |plugin: &Plugin, fault: Fault| PluginError::Describe(plugin.broken("describe", fault.full()));
-    let mut store = plugin.store(Default::default());
-    let with = |info: PluginInfo, identity: &aehost_common::Identity| PluginInfo {
-        id: identity.id.clone(),
-        version: identity.version.clone(),
-        summary: identity.summary.clone(),
-        reference: identity.reference.clone(),
-        ..info
-    };
-    match info.kind {
+/// What a plugin says of itself, by kind.
+#[derive(Serialize, Deserialize)]
+enum Description {
+    Technique(TechniqueDescription),
+    Evaluator(EvaluatorDescription),
+    Strategy(StrategyDescription),
+    Family(FamilyDescription),
+}
+
+/// Compiles a plugin, links it, and asks it who it is.
+fn describe(plugin: &Plugin) -> Result<Description, PluginError> {
+    let contract =
+        |error: wasmtime::Error| PluginError::Contract { plugin: plugin.name.id.clone(), why: format!("{error:#}") };
+    let code = plugin.code.get().map_err(contract)?;
+    let told = match plugin.name.kind {
         PluginKind::Technique => {
-            let pre = technique::TechniquePluginPre::new(plugin.code.clone()).map_err(contract)?;
-            let told = plugin
-                .call(&mut store, "describe", |store| {
-                    let guest = pre.instantiate(&mut *store)?;
-                    guest.aehost_plugin_technique().call_describe(store)
-                })
-                .map_err(PluginError::Describe)?;
-            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
-            let description = TechniqueDescription {
-                stage: convert::stage_in(told.stage),
-                order: told.order,
-                after: told.after,
-                conflicts: told.conflicts,
-                provides: told.provides,
-                requires: told.requires,
-                more: convert::settings_in(told.more).map_err(|f| broken(&plugin, f))?,
-                identity,
-            };
-            let info = PluginInfo { stage: Some(description.stage), ..with(info, &description.identity) };
-            let plugin = plugin.named(&description.identity);
-            Ok((info, Entry::Technique(Technique::new(plugin, pre, description))))
+            TechniquePluginPre::new(code).map_err(contract)?;
+            Technique::ask(plugin).map(Description::Technique)
         }
         PluginKind::Evaluator => {
-            let pre = evaluator::EvaluatorPluginPre::new(plugin.code.clone()).map_err(contract)?;
-            let told = plugin
-                .call(&mut store, "describe", |store| {
-                    let guest = pre.instantiate(&mut *store)?;
-                    guest.aehost_plugin_evaluator().call_describe(store)
-                })
-                .map_err(PluginError::Describe)?;
-            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
-            let plugin = plugin.named(&identity);
-            let metric = |m: evaluator::exports::aehost::plugin::evaluator::Metric| Metric {
-                name: convert::text(m.name),
-                unit: convert::text(m.unit),
-                direction: convert::direction_in(m.direction),
-            };
-            let metrics: Vec<Metric> = told.metrics.into_iter().map(metric).collect();
-            if metrics.is_empty() {
-                return Err(PluginError::Describe(plugin.broken("describe", "it declares no metric")));
-            }
-            let parameters = convert::parameters_in(told.parameters).map_err(|f| broken(&plugin, f))?;
-            let info =
-                PluginInfo { parameters: Some(parameters.clone()), metrics: metrics.clone(), ..with(info, &identity) };
-            let description = EvaluatorDescription { identity, metrics, parameters };
-            Ok((info, Entry::Evaluator(Evaluator::new(plugin, pre, description))))
+            EvaluatorPluginPre::new(code).map_err(contract)?;
+            Evaluator::ask(plugin).map(Description::Evaluator)
         }
         PluginKind::Strategy => {
-            let pre = strategy::StrategyPluginPre::new(plugin.code.clone()).map_err(contract)?;
-            let told = plugin
-                .call(&mut store, "describe", |store| {
-                    let guest = pre.instantiate(&mut *store)?;
-                    guest.aehost_plugin_strategy().call_describe(store)
-                })
-                .map_err(PluginError::Describe)?;
-            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
-            let plugin = plugin.named(&identity);
-            let parameters = convert::parameters_in(told.parameters).map_err(|f| broken(&plugin, f))?;
-            let info = PluginInfo { parameters: Some(parameters.clone()), ..with(info, &identity) };
-            let description = StrategyDescription { identity, parameters, multi_fidelity: told.multi_fidelity };
-            Ok((info, Entry::Strategy(LoadedStrategy::new(plugin, pre, description))))
+            StrategyPluginPre::new(code).map_err(contract)?;
+            LoadedStrategy::ask(plugin).map(Description::Strategy)
         }
         PluginKind::Family => {
-            let pre = family::FamilyPluginPre::new(plugin.code.clone()).map_err(contract)?;
-            let told = plugin
-                .call(&mut store, "describe", |store| {
-                    let guest = pre.instantiate(&mut *store)?;
-                    guest.aehost_plugin_family().call_describe(store)
-                })
-                .map_err(PluginError::Describe)?;
-            let identity = convert::identity_in(told.identity).map_err(|f| broken(&plugin, f))?;
-            let plugin = plugin.named(&identity);
-            let architectures: Vec<String> = told.architectures.into_iter().map(convert::text).collect();
-            let info = PluginInfo { architectures: architectures.clone(), ..with(info, &identity) };
-            let description = FamilyDescription { identity, architectures };
-            Ok((info, Entry::Family(Family::new(plugin, pre, description))))
+            FamilyPluginPre::new(code).map_err(contract)?;
+            Family::ask(plugin).map(Description::Family)
         }
-    }
+    };
+    told.map_err(PluginError::Describe)
+}
+
+/// A plugin that has said who it is.
+fn loaded(plugin: Plugin, description: Description, permissions: Vec<String>) -> (PluginInfo, Entry) {
+    let identity = match &description {
+        Description::Technique(d) => &d.identity,
+        Description::Evaluator(d) => &d.identity,
+        Description::Strategy(d) => &d.identity,
+        Description::Family(d) => &d.identity,
+    };
+    let plugin = plugin.named(identity);
+    let mut info = PluginInfo {
+        id: identity.id.clone(),
+        kind: plugin.name.kind,
+        version: identity.version.clone(),
+        stage: None,
+        permissions,
+        digest: plugin.code.digest.clone(),
+        path: plugin.code.path.clone(),
+        summary: identity.summary.clone(),
+        reference: identity.reference.clone(),
+        parameters: None,
+        metrics: Vec::new(),
+        architectures: Vec::new(),
+    };
+    let entry = match description {
+        Description::Technique(description) => {
+            info.stage = Some(description.stage);
+            Entry::Technique(Technique::new(plugin, description))
+        }
+        Description::Evaluator(description) => {
+            info.parameters = Some(description.parameters.clone());
+            info.metrics = description.metrics.clone();
+            Entry::Evaluator(Evaluator::new(plugin, description))
+        }
+        Description::Strategy(description) => {
+            info.parameters = Some(description.parameters.clone());
+            Entry::Strategy(LoadedStrategy::new(plugin, description))
+        }
+        Description::Family(description) => {
+            info.architectures = description.architectures.clone();
+            Entry::Family(Family::new(plugin, description))
+        }
+    };
+    (info, entry)
 }
 
 impl Catalog {

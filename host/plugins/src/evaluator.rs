@@ -37,13 +37,24 @@ pub struct Evaluator(Arc<Inner>);
 
 struct Inner {
     plugin: Plugin,
-    pre: EvaluatorPluginPre<State>,
     description: EvaluatorDescription,
 }
 
+fn start(plugin: &Plugin, function: &str) -> Result<(Store<State>, EvaluatorPlugin), Fault> {
+    plugin.start(Services::default(), function, |code, store| EvaluatorPluginPre::new(code)?.instantiate(store))
+}
+
+fn metric_in(metric: crate::bindings::evaluator::exports::aehost::plugin::evaluator::Metric) -> Metric {
+    Metric {
+        name: convert::text(metric.name),
+        unit: convert::text(metric.unit),
+        direction: convert::direction_in(metric.direction),
+    }
+}
+
 impl Evaluator {
-    pub(crate) fn new(plugin: Plugin, pre: EvaluatorPluginPre<State>, description: EvaluatorDescription) -> Self {
-        Self(Arc::new(Inner { plugin, pre, description }))
+    pub(crate) fn new(plugin: Plugin, description: EvaluatorDescription) -> Self {
+        Self(Arc::new(Inner { plugin, description }))
     }
 
     /// Who it is.
@@ -56,18 +67,23 @@ impl Evaluator {
         &self.0.description
     }
 
-    fn start(&self, function: &str) -> Result<(Store<State>, EvaluatorPlugin), Fault> {
-        let Inner { plugin, pre, .. } = &*self.0;
-        let mut store = plugin.store(Services::default());
-        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
-        Ok((store, guest))
+    /// Asks a plugin what it says of itself.
+    pub(crate) fn ask(plugin: &Plugin) -> Result<EvaluatorDescription, Fault> {
+        let (mut store, guest) = start(plugin, "describe")?;
+        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_evaluator().call_describe(store))?;
+        let broken = |fault: Fault| plugin.broken("describe", fault.full());
+        let identity = convert::identity_in(told.identity).map_err(broken)?;
+        let metrics: Vec<Metric> = told.metrics.into_iter().map(metric_in).collect();
+        if metrics.is_empty() {
+            return Err(plugin.named(&identity).broken("describe", "it declares no metric"));
+        }
+        let parameters = convert::parameters_in(told.parameters).map_err(broken)?;
+        Ok(EvaluatorDescription { identity, metrics, parameters })
     }
 
+    /// The same anew, for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        let (mut store, guest) = self.start("describe")?;
-        let told =
-            self.0.plugin.call(&mut store, "describe", |store| guest.aehost_plugin_evaluator().call_describe(store))?;
-        Ok(format!("{told:?}"))
+        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
     }
 
     /// Measures on the items of `subset`, with all of its settings.
@@ -84,7 +100,7 @@ impl Evaluator {
         settings: &Settings,
     ) -> Result<Vec<EvaluatorMeasurement>, Fault> {
         let plugin = &self.0.plugin;
-        let (mut store, guest) = self.start("evaluate")?;
+        let (mut store, guest) = start(&self.0.plugin, "evaluate")?;
         let settings = convert::settings_out(settings);
         let measured = plugin.call(&mut store, "evaluate", |store| {
             let session = Session { model: model.clone(), baseline: baseline.clone() };

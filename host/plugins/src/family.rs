@@ -1,6 +1,7 @@
 //! Families, adapted: which architectures they build, and the graph they make of a checkpoint.
 
 use crate::bindings::family::{FamilyPlugin, FamilyPluginPre};
+use crate::convert;
 use crate::host::checkpoint::Checkpoint;
 use crate::host::graph::Editor;
 use crate::plugin::{Name, Plugin};
@@ -17,13 +18,16 @@ pub struct Family(Arc<Inner>);
 
 struct Inner {
     plugin: Plugin,
-    pre: FamilyPluginPre<State>,
     description: FamilyDescription,
 }
 
+fn start(plugin: &Plugin, function: &str) -> Result<(Store<State>, FamilyPlugin), Fault> {
+    plugin.start(Services::default(), function, |code, store| FamilyPluginPre::new(code)?.instantiate(store))
+}
+
 impl Family {
-    pub(crate) fn new(plugin: Plugin, pre: FamilyPluginPre<State>, description: FamilyDescription) -> Self {
-        Self(Arc::new(Inner { plugin, pre, description }))
+    pub(crate) fn new(plugin: Plugin, description: FamilyDescription) -> Self {
+        Self(Arc::new(Inner { plugin, description }))
     }
 
     /// Who it is.
@@ -36,18 +40,19 @@ impl Family {
         &self.0.description
     }
 
-    fn start(&self, function: &str) -> Result<(Store<State>, FamilyPlugin), Fault> {
-        let Inner { plugin, pre, .. } = &*self.0;
-        let mut store = plugin.store(Services::default());
-        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
-        Ok((store, guest))
+    /// Asks a plugin what it says of itself.
+    pub(crate) fn ask(plugin: &Plugin) -> Result<FamilyDescription, Fault> {
+        let (mut store, guest) = start(plugin, "describe")?;
+        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_family().call_describe(store))?;
+        Ok(FamilyDescription {
+            identity: convert::identity_in(told.identity).map_err(|f| plugin.broken("describe", f.full()))?,
+            architectures: told.architectures.into_iter().map(convert::text).collect(),
+        })
     }
 
+    /// The same anew, for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        let (mut store, guest) = self.start("describe")?;
-        let told =
-            self.0.plugin.call(&mut store, "describe", |store| guest.aehost_plugin_family().call_describe(store))?;
-        Ok(format!("{told:?}"))
+        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
     }
 
     /// Builds the graph of a checkpoint in an empty variant of it, which changes only on success.
@@ -56,7 +61,7 @@ impl Family {
     /// What the plugin finds wrong with the checkpoint; internal where the plugin fails or leaves an invalid graph.
     pub fn build(&self, checkpoint: &Arc<aehost_formats::Checkpoint>, variant: &mut Variant) -> Result<(), Fault> {
         let plugin = &self.0.plugin;
-        let (mut store, guest) = self.start("build")?;
+        let (mut store, guest) = start(plugin, "build")?;
         let (source, editor) = plugin.call(&mut store, "build", |store| {
             let source = store.data_mut().hand_out(Checkpoint(checkpoint.clone()))?;
             Ok((source, store.data_mut().hand_out(Editor(variant.clone()))?))

@@ -7,6 +7,7 @@ use aehost_common::PluginKind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The lock file's name.
@@ -50,7 +51,7 @@ impl Lock {
         let path = folder.join(LOCK);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(PluginError::io("reading", &path)(error)),
         };
         toml::from_str(&text).map(Some).map_err(|error| PluginError::Lock { path, why: error.message().to_owned() })
@@ -140,7 +141,7 @@ pub fn remove(folder: &Path, id: &str) -> Result<Vec<Locked>, PluginError> {
     for plugin in &gone {
         let path = folder.join(&plugin.file);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(PluginError::io("removing", &path)(error));
             }
             _ => {}

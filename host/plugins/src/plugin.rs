@@ -2,16 +2,18 @@
 //! interruptible guest; whatever ends a call early becomes a fault that names plugin, version and function.
 
 use crate::bindings::imports::Imports;
+use crate::cache::Cache;
 use crate::convert;
+use crate::install::digest;
 use crate::limits::{Limits, Stopped, Ticker, bytes};
 use crate::state::{HostCall, Services, State, ThroughHostCall};
 use crate::{PluginError, wasi};
 use aehost_common::{Fault, Identity, Metric, Parameter, PluginKind, Stage};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::sync::Arc;
-use wasmtime::component::{InstancePre, Linker};
-use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use std::sync::{Arc, OnceLock};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline, bail};
 
 /// Who speaks: `technique `depth-pruning` 0.1.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -122,26 +124,75 @@ impl Runtime {
     }
 }
 
+/// Where a component's code comes from, and the code itself once something was called: most commands call few of the plugins
+/// that there are.
+pub(crate) struct Code {
+    pub runtime: Arc<Runtime>,
+    pub cache: Option<Arc<Cache>>,
+    pub path: PathBuf,
+    pub digest: String,
+    pub ready: OnceLock<InstancePre<State>>,
+}
+
+impl Code {
+    /// Reads or compiles it, the first time.
+    pub fn get(&self) -> wasmtime::Result<InstancePre<State>> {
+        if let Some(code) = self.ready.get() {
+            return Ok(code.clone());
+        }
+        let engine = &self.runtime.engine;
+        let component = match self.cache.as_ref().and_then(|cache| cache.component(engine, &self.digest)) {
+            Some(component) => component,
+            None => {
+                let bytes = std::fs::read(&self.path)?;
+                if digest(&bytes) != self.digest {
+                    bail!("{} is not the file any more that it was", self.path.display());
+                }
+                let component = Component::from_binary(engine, &bytes)?;
+                if let Some(cache) = &self.cache {
+                    cache.keep_component(&component, &self.digest);
+                }
+                component
+            }
+        };
+        let code = self.runtime.linker.instantiate_pre(&component)?;
+        Ok(self.ready.get_or_init(|| code).clone())
+    }
+}
+
 /// A component that can be instantiated.
+#[derive(Clone)]
 pub(crate) struct Plugin {
     pub name: Arc<Name>,
-    pub runtime: Arc<Runtime>,
-    pub code: InstancePre<State>,
+    pub code: Arc<Code>,
     pub limits: Limits,
     pub observer: Observer,
 }
 
 impl Plugin {
     /// The same plugin, once it has said who it is.
-    pub fn named(self, identity: &Identity) -> Self {
+    pub fn named(&self, identity: &Identity) -> Self {
         let name = Name { kind: self.name.kind, id: identity.id.clone(), version: identity.version.clone() };
-        Self { name: Arc::new(name), ..self }
+        Self { name: Arc::new(name), ..self.clone() }
+    }
+
+    /// An instance in a store of its own, for `function` to be called.
+    pub fn start<G>(
+        &self,
+        services: Services,
+        function: &str,
+        instantiate: impl FnOnce(InstancePre<State>, &mut Store<State>) -> wasmtime::Result<G>,
+    ) -> Result<(Store<State>, G), Fault> {
+        let code = self.code.get().map_err(|error| self.fault(format_args!("cannot be loaded: {error:#}")))?;
+        let mut store = self.store(services);
+        let guest = self.call(&mut store, function, |store| instantiate(code, store))?;
+        Ok((store, guest))
     }
 
     /// A store of its own for one call, or for the life of a strategy.
-    pub fn store(&self, services: Services) -> Store<State> {
+    fn store(&self, services: Services) -> Store<State> {
         let state = State::new(self.name.clone(), self.limits, self.observer.clone(), services);
-        let mut store = Store::new(&self.runtime.engine, state);
+        let mut store = Store::new(&self.code.runtime.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.host_call_bytes);
         store.epoch_deadline_callback(|store| {
@@ -158,7 +209,7 @@ impl Plugin {
         function: &str,
         body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        let ticking = self.runtime.ticker.enter();
+        let ticking = self.code.runtime.ticker.enter();
         let state = store.data_mut();
         state.log.start();
         state.memory.refused = false;

@@ -24,13 +24,16 @@ pub struct LoadedStrategy {
 
 struct Inner {
     plugin: Plugin,
-    pre: StrategyPluginPre<State>,
     description: StrategyDescription,
 }
 
+fn open(plugin: &Plugin, function: &str, services: Services) -> Result<(Store<State>, StrategyPlugin), Fault> {
+    plugin.start(services, function, |code, store| StrategyPluginPre::new(code)?.instantiate(store))
+}
+
 impl LoadedStrategy {
-    pub(crate) fn new(plugin: Plugin, pre: StrategyPluginPre<State>, description: StrategyDescription) -> Self {
-        Self { inner: Arc::new(Inner { plugin, pre, description }), feasibility: None }
+    pub(crate) fn new(plugin: Plugin, description: StrategyDescription) -> Self {
+        Self { inner: Arc::new(Inner { plugin, description }), feasibility: None }
     }
 
     /// Who it is.
@@ -49,27 +52,29 @@ impl LoadedStrategy {
         Self { inner: self.inner.clone(), feasibility: Some(check) }
     }
 
-    fn open(&self, function: &str) -> Result<(Store<State>, StrategyPlugin), Fault> {
-        let Inner { plugin, pre, .. } = &*self.inner;
-        let mut store = plugin.store(Services { feasibility: self.feasibility.clone(), ..Services::default() });
-        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
-        Ok((store, guest))
+    /// Asks a plugin what it says of itself.
+    pub(crate) fn ask(plugin: &Plugin) -> Result<StrategyDescription, Fault> {
+        let (mut store, guest) = open(plugin, "describe", Services::default())?;
+        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_strategy().call_describe(store))?;
+        let broken = |fault: Fault| plugin.broken("describe", fault.full());
+        Ok(StrategyDescription {
+            identity: convert::identity_in(told.identity).map_err(broken)?,
+            parameters: convert::parameters_in(told.parameters).map_err(broken)?,
+            multi_fidelity: told.multi_fidelity,
+        })
     }
 
+    /// The same anew, for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        let (mut store, guest) = self.open("describe")?;
-        let told = self
-            .inner
-            .plugin
-            .call(&mut store, "describe", |store| guest.aehost_plugin_strategy().call_describe(store))?;
-        Ok(format!("{told:?}"))
+        Ok(format!("{:?}", Self::ask(&self.inner.plugin)?))
     }
 }
 
 impl StrategyFactory for LoadedStrategy {
     fn start(&self, problem: &Problem) -> Result<Box<dyn Strategy>, Fault> {
-        let (mut store, guest) = self.open("start")?;
         let plugin = &self.inner.plugin;
+        let services = Services { feasibility: self.feasibility.clone(), ..Services::default() };
+        let (mut store, guest) = open(plugin, "start", services)?;
         let problem = problem_out(problem);
         let optimizer = plugin
             .call(&mut store, "start", |store| guest.aehost_plugin_strategy().optimizer().call_start(store, &problem))?

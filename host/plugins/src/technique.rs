@@ -33,13 +33,16 @@ pub struct Technique(Arc<Inner>);
 
 struct Inner {
     plugin: Plugin,
-    pre: TechniquePluginPre<State>,
     description: TechniqueDescription,
 }
 
+fn start(plugin: &Plugin, function: &str, services: Services) -> Result<(Store<State>, TechniquePlugin), Fault> {
+    plugin.start(services, function, |code, store| TechniquePluginPre::new(code)?.instantiate(store))
+}
+
 impl Technique {
-    pub(crate) fn new(plugin: Plugin, pre: TechniquePluginPre<State>, description: TechniqueDescription) -> Self {
-        Self(Arc::new(Inner { plugin, pre, description }))
+    pub(crate) fn new(plugin: Plugin, description: TechniqueDescription) -> Self {
+        Self(Arc::new(Inner { plugin, description }))
     }
 
     /// Who it is.
@@ -52,19 +55,26 @@ impl Technique {
         &self.0.description
     }
 
-    fn start(&self, function: &str, services: Services) -> Result<(Store<State>, TechniquePlugin), Fault> {
-        let Inner { plugin, pre, .. } = &*self.0;
-        let mut store = plugin.store(services);
-        let guest = plugin.call(&mut store, function, |store| pre.instantiate(store))?;
-        Ok((store, guest))
+    /// Asks a plugin what it says of itself.
+    pub(crate) fn ask(plugin: &Plugin) -> Result<TechniqueDescription, Fault> {
+        let (mut store, guest) = start(plugin, "describe", Services::default())?;
+        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_technique().call_describe(store))?;
+        let broken = |fault: Fault| plugin.broken("describe", fault.full());
+        Ok(TechniqueDescription {
+            stage: convert::stage_in(told.stage),
+            order: told.order,
+            after: told.after,
+            conflicts: told.conflicts,
+            provides: told.provides,
+            requires: told.requires,
+            more: convert::settings_in(told.more).map_err(broken)?,
+            identity: convert::identity_in(told.identity).map_err(broken)?,
+        })
     }
 
-    /// Asks anew what it says of itself, for the conformance check.
+    /// The same anew, for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        let (mut store, guest) = self.start("describe", Services::default())?;
-        let told =
-            self.0.plugin.call(&mut store, "describe", |store| guest.aehost_plugin_technique().call_describe(store))?;
-        Ok(format!("{told:?}"))
+        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
     }
 
     /// What may be chosen on this model and hardware.
@@ -73,7 +83,7 @@ impl Technique {
     /// not-applicable where the technique has no use; internal where the plugin fails or breaks its contract.
     pub fn parameters(&self, variant: &Variant, facts: &Settings) -> Result<Vec<Parameter>, Fault> {
         let plugin = &self.0.plugin;
-        let (mut store, guest) = self.start("parameters", Services::default())?;
+        let (mut store, guest) = start(plugin, "parameters", Services::default())?;
         let facts = convert::facts_out(facts);
         let told = plugin.call(&mut store, "parameters", |store| {
             let model = store.data_mut().hand_out(Model(variant.clone()))?;
@@ -92,7 +102,7 @@ impl Technique {
         let plugin = &self.0.plugin;
         let Surroundings { device, calibration, companions, facts } = surroundings.clone();
         let (mut store, guest) =
-            self.start("apply", Services { device, calibration, companions, ..Services::default() })?;
+            start(plugin, "apply", Services { device, calibration, companions, ..Services::default() })?;
         let (facts, settings) = (convert::facts_out(&facts), convert::settings_out(settings));
         let editor = plugin.call(&mut store, "apply", |store| store.data_mut().hand_out(Editor(variant.clone())))?;
         let lent = wasmtime::component::Resource::new_borrow(editor.rep());

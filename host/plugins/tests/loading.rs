@@ -4,31 +4,67 @@
 
 mod support;
 
+use aehost_engine::Variant;
 use aehost_plugins::{Catalog, LOCK, Options, conformance, install, remove};
 use std::os::unix::fs::PermissionsExt;
-use support::{built_in, built_ins, model, options, single};
+use std::path::{Path, PathBuf};
+use support::{built_in, built_ins, checkpoint, model, options, single};
+
+/// Files of a cache by their ending.
+fn entries(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == ending)).collect()
+}
 
 #[test]
-fn a_damaged_or_foreign_cache_entry_is_compiled_anew() {
+fn a_damaged_or_foreign_cache_entry_is_made_anew() {
     let cache = tempfile::tempdir().unwrap();
     let folder = cache.path().join("compiled");
     let options = Options { cache: Some(folder.clone()), ..Options::default() };
     let path = built_in("strategy-random");
     Catalog::inspect(&path, &options).unwrap();
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-    let compiled = || {
-        std::fs::read_dir(&folder)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .find(|p| p.extension().is_some_and(|e| e == "cwasm"))
-    };
-    let entry = compiled().unwrap();
-    let whole = std::fs::read(&entry).unwrap();
-    let mut damaged = whole.clone();
-    damaged[whole.len() / 2] ^= 1;
-    std::fs::write(&entry, &damaged).unwrap();
+    let files = || [entries(&folder, "cwasm"), entries(&folder, "json")].map(|found| found[0].clone());
+    let whole = files().map(|file| std::fs::read(file).unwrap());
+    for (file, whole) in files().iter().zip(&whole) {
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        std::fs::write(file, &damaged).unwrap();
+    }
     assert_eq!(Catalog::inspect(&path, &options).unwrap().id, "random");
-    assert!(std::fs::read(&entry).unwrap() == whole, "the damaged entry was not replaced");
+    assert!(files().map(|file| std::fs::read(file).unwrap()) == whole, "a damaged entry was not replaced");
+}
+
+#[test]
+fn a_plugin_that_is_known_is_compiled_only_when_it_is_called() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("compiled");
+    let options = Options { cache: Some(folder.clone()), ..Options::default() };
+    let plugins = [built_in("family-llama"), built_in("strategy-grid")];
+    let asked = Catalog::load(&plugins, &options).unwrap();
+    entries(&folder, "cwasm").iter().for_each(|code| std::fs::remove_file(code).unwrap());
+    let known = Catalog::load(&plugins, &options).unwrap();
+    assert!(known.plugins().eq(asked.plugins()));
+    assert_eq!(entries(&folder, "cwasm").len(), 0, "nothing was called");
+    let checkpoint = checkpoint();
+    known.family("llama").unwrap().build(&checkpoint, &mut Variant::new(checkpoint.clone(), None)).unwrap();
+    assert_eq!(entries(&folder, "cwasm").len(), 1);
+}
+
+#[test]
+fn a_plugin_that_is_replaced_before_its_first_call_is_not_run() {
+    let home = tempfile::tempdir().unwrap();
+    let options = Options { cache: Some(home.path().join("compiled")), ..Options::default() };
+    let path = home.path().join("family.wasm");
+    std::fs::copy(built_in("family-llama"), &path).unwrap();
+    Catalog::inspect(&path, &options).unwrap();
+    entries(&home.path().join("compiled"), "cwasm").iter().for_each(|code| std::fs::remove_file(code).unwrap());
+    let known = Catalog::single(&path, &options).unwrap();
+    std::fs::copy(built_in("family-qwen"), &path).unwrap();
+    let checkpoint = checkpoint();
+    let mut variant = Variant::new(checkpoint.clone(), None);
+    let fault = known.family("llama").unwrap().build(&checkpoint, &mut variant).unwrap_err();
+    assert!(fault.message.ends_with("is not the file any more that it was"), "{}", fault.message);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::pre::{self, Rules};
 use super::{Adds, Tokenizer};
 use crate::gguf::Header;
 use crate::{ChatTemplate, FormatError};
+use rayon::prelude::*;
 use std::borrow::Cow;
 use std::path::Path;
 use tokenizers::decoders::{byte_fallback::ByteFallback, fuse::Fuse, sequence::Sequence as Decoders, strip::Strip};
@@ -192,14 +193,13 @@ fn sentence_piece(
 fn merges_of_scores(vocabulary: &Vocab, tokens: &[Cow<'_, str>], kinds: &[i64], scores: &[f64]) -> Merges {
     let mut order: Vec<usize> = (0..tokens.len()).filter(|id| ![CONTROL, UNUSED, BYTE].contains(&kinds[*id])).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let mut merges = Vec::new();
-    for id in order {
+    let merges = order.into_par_iter().flat_map_iter(|id| {
         let token = tokens[id].as_ref();
         let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
         let mut pairs: Vec<(u32, u32, &str, &str)> =
             cuts.filter_map(|(a, b)| Some((*vocabulary.get(a)?, *vocabulary.get(b)?, a, b))).collect();
         pairs.sort_unstable();
-        merges.extend(pairs.into_iter().map(|(_, _, a, b)| (a.to_owned(), b.to_owned())));
-    }
-    merges
+        pairs.into_iter().map(|(_, _, a, b)| (a.to_owned(), b.to_owned()))
+    });
+    merges.collect()
 }
