@@ -43,7 +43,7 @@ def main():
     parser.add_argument("techniques", nargs="*")
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--threads", default="2")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     bench = [arguments.aehost, "bench", "--plugins", "plugins", "--model", arguments.model, "--threads", arguments.threads,
              "--prompt-tokens", "8", "--output-tokens", "4", "--repeat", "1", "--json"]
     plugins = lines(arguments.aehost, "plugins", "list", "--plugins", "plugins", "--model", arguments.model)

@@ -6,6 +6,7 @@ use crate::{EngineError, FloatType, Representation, codec, tensors};
 use aehost_common::{Setting, Value};
 use aehost_formats::Checkpoint;
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -268,7 +269,7 @@ impl Weight {
             Content::Packed(matrices) => {
                 let each = matrices[0].shape().0.max(1);
                 let mut values = vec![0f32; rows.len() * columns];
-                let lines = values.chunks_exact_mut(columns.max(1)).zip(rows);
+                let lines = values.par_chunks_exact_mut(columns.max(1)).zip(rows);
                 lines.for_each(|(line, row)| matrices[row / each].row(row % each, line));
                 Ok(values)
             }
