@@ -228,11 +228,10 @@ impl Calibration {
         let mut sum = 0f64;
         for sequence in text.chunks(base.context().map_or(SEQUENCE, |limit| limit.clamp(1, SEQUENCE))) {
             let kept = self.expected(&base, sequence)?;
-            let mut kept = kept.as_ref().map(|kept| kept.chunks(PART * vocabulary));
             let (mut of_base, mut of_variant) = (base.cache(), model.cache());
-            for part in sequence.chunks(PART) {
-                let p = match &mut kept {
-                    Some(kept) => Cow::Borrowed(kept.next().unwrap_or_default()),
+            for (at, part) in sequence.chunks(PART).enumerate() {
+                let p = match &kept {
+                    Some(kept) => Cow::Borrowed(&kept[at * PART * vocabulary..][..part.len() * vocabulary]),
                     None => Cow::Owned(logits(&base, part, &mut of_base)?),
                 };
                 let q = logits(&model, part, &mut of_variant)?;

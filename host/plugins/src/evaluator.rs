@@ -52,6 +52,12 @@ fn metric_in(metric: crate::bindings::evaluator::exports::aehost::plugin::evalua
     }
 }
 
+/// Its own words.
+fn told(plugin: &Plugin) -> Result<crate::bindings::evaluator::exports::aehost::plugin::evaluator::Description, Fault> {
+    let (mut store, guest) = start(plugin, "describe")?;
+    plugin.call(&mut store, "describe", |store| guest.aehost_plugin_evaluator().call_describe(store))
+}
+
 impl Evaluator {
     pub(crate) fn new(plugin: Plugin, description: EvaluatorDescription) -> Self {
         Self(Arc::new(Inner { plugin, description }))
@@ -69,8 +75,7 @@ impl Evaluator {
 
     /// Asks a plugin what it says of itself.
     pub(crate) fn ask(plugin: &Plugin) -> Result<EvaluatorDescription, Fault> {
-        let (mut store, guest) = start(plugin, "describe")?;
-        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_evaluator().call_describe(store))?;
+        let told = told(plugin)?;
         let broken = |fault: Fault| plugin.broken("describe", fault.full());
         let identity = convert::identity_in(told.identity).map_err(broken)?;
         let metrics: Vec<Metric> = told.metrics.into_iter().map(metric_in).collect();
@@ -81,9 +86,9 @@ impl Evaluator {
         Ok(EvaluatorDescription { identity, metrics, parameters })
     }
 
-    /// The same anew, for the conformance check.
+    /// Its very words, asked anew for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
+        Ok(format!("{:?}", told(&self.0.plugin)?))
     }
 
     /// Measures on the items of `subset`, with all of its settings.

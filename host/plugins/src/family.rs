@@ -25,6 +25,12 @@ fn start(plugin: &Plugin, function: &str) -> Result<(Store<State>, FamilyPlugin)
     plugin.start(Services::default(), function, |code, store| FamilyPluginPre::new(code)?.instantiate(store))
 }
 
+/// Its own words.
+fn told(plugin: &Plugin) -> Result<crate::bindings::family::exports::aehost::plugin::family::Description, Fault> {
+    let (mut store, guest) = start(plugin, "describe")?;
+    plugin.call(&mut store, "describe", |store| guest.aehost_plugin_family().call_describe(store))
+}
+
 impl Family {
     pub(crate) fn new(plugin: Plugin, description: FamilyDescription) -> Self {
         Self(Arc::new(Inner { plugin, description }))
@@ -42,17 +48,16 @@ impl Family {
 
     /// Asks a plugin what it says of itself.
     pub(crate) fn ask(plugin: &Plugin) -> Result<FamilyDescription, Fault> {
-        let (mut store, guest) = start(plugin, "describe")?;
-        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_family().call_describe(store))?;
+        let told = told(plugin)?;
         Ok(FamilyDescription {
             identity: convert::identity_in(told.identity).map_err(|f| plugin.broken("describe", f.full()))?,
             architectures: told.architectures.into_iter().map(convert::text).collect(),
         })
     }
 
-    /// The same anew, for the conformance check.
+    /// Its very words, asked anew for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
+        Ok(format!("{:?}", told(&self.0.plugin)?))
     }
 
     /// Builds the graph of a checkpoint in an empty variant of it, which changes only on success.

@@ -31,6 +31,12 @@ fn open(plugin: &Plugin, function: &str, services: Services) -> Result<(Store<St
     plugin.start(services, function, |code, store| StrategyPluginPre::new(code)?.instantiate(store))
 }
 
+/// Its own words.
+fn told(plugin: &Plugin) -> Result<wit::Description, Fault> {
+    let (mut store, guest) = open(plugin, "describe", Services::default())?;
+    plugin.call(&mut store, "describe", |store| guest.aehost_plugin_strategy().call_describe(store))
+}
+
 impl LoadedStrategy {
     pub(crate) fn new(plugin: Plugin, description: StrategyDescription) -> Self {
         Self { inner: Arc::new(Inner { plugin, description }), feasibility: None }
@@ -54,8 +60,7 @@ impl LoadedStrategy {
 
     /// Asks a plugin what it says of itself.
     pub(crate) fn ask(plugin: &Plugin) -> Result<StrategyDescription, Fault> {
-        let (mut store, guest) = open(plugin, "describe", Services::default())?;
-        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_strategy().call_describe(store))?;
+        let told = told(plugin)?;
         let broken = |fault: Fault| plugin.broken("describe", fault.full());
         Ok(StrategyDescription {
             identity: convert::identity_in(told.identity).map_err(broken)?,
@@ -64,9 +69,9 @@ impl LoadedStrategy {
         })
     }
 
-    /// The same anew, for the conformance check.
+    /// Its very words, asked anew for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        Ok(format!("{:?}", Self::ask(&self.inner.plugin)?))
+        Ok(format!("{:?}", told(&self.inner.plugin)?))
     }
 }
 

@@ -40,6 +40,12 @@ fn start(plugin: &Plugin, function: &str, services: Services) -> Result<(Store<S
     plugin.start(services, function, |code, store| TechniquePluginPre::new(code)?.instantiate(store))
 }
 
+/// Its own words.
+fn told(plugin: &Plugin) -> Result<crate::bindings::technique::exports::aehost::plugin::technique::Description, Fault> {
+    let (mut store, guest) = start(plugin, "describe", Services::default())?;
+    plugin.call(&mut store, "describe", |store| guest.aehost_plugin_technique().call_describe(store))
+}
+
 impl Technique {
     pub(crate) fn new(plugin: Plugin, description: TechniqueDescription) -> Self {
         Self(Arc::new(Inner { plugin, description }))
@@ -57,8 +63,7 @@ impl Technique {
 
     /// Asks a plugin what it says of itself.
     pub(crate) fn ask(plugin: &Plugin) -> Result<TechniqueDescription, Fault> {
-        let (mut store, guest) = start(plugin, "describe", Services::default())?;
-        let told = plugin.call(&mut store, "describe", |store| guest.aehost_plugin_technique().call_describe(store))?;
+        let told = told(plugin)?;
         let broken = |fault: Fault| plugin.broken("describe", fault.full());
         Ok(TechniqueDescription {
             stage: convert::stage_in(told.stage),
@@ -72,9 +77,9 @@ impl Technique {
         })
     }
 
-    /// The same anew, for the conformance check.
+    /// Its very words, asked anew for the conformance check.
     pub(crate) fn describe_again(&self) -> Result<String, Fault> {
-        Ok(format!("{:?}", Self::ask(&self.0.plugin)?))
+        Ok(format!("{:?}", told(&self.0.plugin)?))
     }
 
     /// What may be chosen on this model and hardware.
