@@ -29,6 +29,11 @@ pub fn variants() -> PathBuf {
     aehost_plugins::installed_folder().with_file_name("variants")
 }
 
+/// Where the results of training are kept.
+pub fn trained() -> PathBuf {
+    aehost_plugins::installed_folder().with_file_name("trained")
+}
+
 /// Where the report of a study is written, `html` or `svg`, beside its store.
 pub fn report(store: &Path, study: &str, extension: &str) -> PathBuf {
     store.with_extension("reports").join(format!("{study}.{extension}"))

@@ -13,7 +13,7 @@ use aehost_study::{
     Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord,
     Reference, Scenario, StudyFile, StudyRecord,
 };
-use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor};
+use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor, TrainingSetup};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ use std::path::PathBuf;
 /// Evaluators of running text, and calibration, take these unless told otherwise.
 const TEXT: &str = "grimm";
 const CALIBRATION: &str = "andersen";
+/// One of so many examples is held out.
+const HELD_OUT: u32 = 20;
 /// Seconds that one trial may take unless told otherwise.
 pub const TRIAL_SECONDS: f64 = 1800.0;
 
@@ -43,6 +45,10 @@ pub struct Plan {
     pub calibration: String,
     /// Tokens of it at most.
     pub calibration_tokens: Option<u32>,
+    /// Name or path of what is trained on; nothing is trained where it is none.
+    pub training: Option<String>,
+    /// One of so many examples is held out.
+    pub training_held_out: u32,
     /// The declared power model.
     pub power: Option<PowerModelSetup>,
     /// Seconds that one trial may take.
@@ -79,6 +85,8 @@ impl Plan {
             evaluators,
             calibration: fetch::lasting(calibration, Kind::Data),
             calibration_tokens: file.calibration.tokens,
+            training: file.training.data.as_deref().map(|data| fetch::lasting(data, Kind::Data)),
+            training_held_out: file.training.held_out.unwrap_or(HELD_OUT),
             power: file.energy.map(|e| PowerModelSetup { watts_busy: e.watts_busy, watts_idle: Some(e.watts_idle) }),
             trial_seconds: TRIAL_SECONDS,
             reference: file.study.reference,
@@ -99,6 +107,8 @@ impl Plan {
             evaluators: record.evaluators.clone(),
             calibration: conditions.calibration.as_deref().unwrap_or(CALIBRATION).to_owned(),
             calibration_tokens: conditions.calibration_tokens,
+            training: conditions.training.clone(),
+            training_held_out: conditions.training_held_out.unwrap_or(HELD_OUT),
             power,
             trial_seconds: conditions.trial_seconds.unwrap_or(TRIAL_SECONDS),
             reference: conditions.reference,
@@ -110,6 +120,8 @@ impl Plan {
         Conditions {
             calibration: Some(self.calibration.clone()),
             calibration_tokens: self.calibration_tokens,
+            training: self.training.clone(),
+            training_held_out: Some(self.training_held_out),
             power: self
                 .power
                 .map(|PowerModelSetup { watts_busy, watts_idle }| DeclaredPower { watts_busy, watts_idle }),
@@ -137,6 +149,8 @@ impl Plan {
             evaluator.data = path.display().to_string();
         }
         let data = fetch::data(&self.calibration, output).context("there is no calibration text")?;
+        let training = self.training.as_ref().map(|data| fetch::data(data, output)).transpose();
+        let training = training.context("there is no training data")?;
         let tokens = self.calibration_tokens.map_or(usize::MAX, |n| n as usize);
         Ok(Setup {
             model_path,
@@ -156,6 +170,11 @@ impl Plan {
             scenario: self.scenario.clone(),
             evaluators,
             calibration: Some(CalibrationSetup { data, tokens }),
+            training: training.map(|data| TrainingSetup {
+                data,
+                held_out: self.training_held_out as usize,
+                results: Some(home::trained()),
+            }),
             energy: self.power,
             trial_seconds: self.trial_seconds,
             lease: true,

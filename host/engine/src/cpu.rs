@@ -13,6 +13,7 @@ use crate::program::{Program, RowSpace};
 use crate::rope::Rope;
 use crate::routing::Routing;
 use candle_core::{Device, Tensor};
+pub(crate) use plan::fuse_gates;
 use plan::{Place, Plan};
 use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) use team::Team;

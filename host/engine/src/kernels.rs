@@ -198,11 +198,26 @@ fn tanh_one<const FUSED: bool>(x: f32) -> f32 {
     if square < 0.0225 { near } else { far }
 }
 
+/// The root of 2 / pi, and the factor of the cube, in gelu by tanh.
+const ROOT: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+
 /// By tanh; (1 + tanh(u)) / 2 is the sigmoid of 2 u.
 #[inline(always)]
 fn gelu_tanh_one<const FUSED: bool>(x: f32) -> f32 {
-    const ROOT: f32 = 0.797_884_6; // of 2 / pi
-    x * sigmoid_one::<FUSED>(2.0 * ROOT * (x + 0.044_715 * x * x * x))
+    x * sigmoid_one::<FUSED>(2.0 * ROOT * (x + CUBIC * x * x * x))
+}
+
+#[inline(always)]
+fn silu_slope_one<const FUSED: bool>(x: f32) -> f32 {
+    let s = sigmoid_one::<FUSED>(x);
+    s * (1.0 + x * (1.0 - s))
+}
+
+#[inline(always)]
+fn gelu_tanh_slope_one<const FUSED: bool>(x: f32) -> f32 {
+    let s = sigmoid_one::<FUSED>(2.0 * ROOT * (x + CUBIC * x * x * x));
+    s + x * s * (1.0 - s) * 2.0 * ROOT * (1.0 + 3.0 * CUBIC * x * x)
 }
 
 /// Functions of single numbers on slices.
@@ -225,6 +240,10 @@ elementwise! {
     silu, silu_avx2, silu_body = silu_one::<FUSED>;
     /// gelu by the hyperbolic tangent (arXiv 1606.08415, section 2).
     gelu_tanh, gelu_tanh_avx2, gelu_tanh_body = gelu_tanh_one::<FUSED>;
+    /// d silu(x) / dx.
+    silu_slope, silu_slope_avx2, silu_slope_body = silu_slope_one::<FUSED>;
+    /// d gelu(x) / dx, by tanh.
+    gelu_tanh_slope, gelu_tanh_slope_avx2, gelu_tanh_slope_body = gelu_tanh_slope_one::<FUSED>;
 }
 
 /// The same, times another number.

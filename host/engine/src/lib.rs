@@ -32,6 +32,7 @@ mod shelf;
 mod tensors;
 mod threads;
 mod token_work;
+mod training;
 mod variant;
 mod weight;
 
@@ -52,5 +53,8 @@ pub use saved::SavedVariant;
 pub use scoring::{Distance, Rolling, Score, ScoreRequest};
 pub use shelf::Shelf;
 pub use token_work::TokenWork;
+pub use training::{
+    Curve, Example, Objective, Point, Schedule, Trainable, Trained, Trainer, Training, TrainingData, TrainingOptions,
+};
 pub use variant::{Variant, WeightInfo};
 pub use weight::BoundTensor;

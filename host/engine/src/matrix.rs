@@ -9,6 +9,7 @@ use crate::{EngineError, FloatType, Representation, codec};
 use aehost_formats::Encoding;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
 
@@ -97,18 +98,31 @@ impl Matrix {
         }
     }
 
+    /// Some rows from `first` on, as float32, in parallel; of a matrix on the CPU.
+    pub fn decode(&self, first: usize, out: &mut [f32]) {
+        let rows = out.par_chunks_mut(self.shape().1.max(1)).enumerate();
+        rows.for_each(|(row, out)| self.row(first + row, out));
+    }
+
+    /// y = x W', with x `[m, columns]` and y `[m, rows]`, of a matrix on the CPU, on the threads of the current pool.
+    pub fn linear(&self, x: &[f32], y: &mut [f32]) {
+        match self {
+            Self::Packed(packed) => packed.linear(x, y),
+            Self::Dense(dense) => dense.linear(x, y),
+            Self::Device(_) | Self::DeviceBlocked(..) => unreachable!("products of other devices are made there"),
+        }
+    }
+
     /// x W', with x `[m, columns]`.
     pub fn product(&self, x: &Tensor) -> Result<Tensor, EngineError> {
         let (rows, columns) = self.shape();
-        let on_cpu = |linear: &dyn Fn(&[f32], &mut [f32])| -> Result<Tensor, EngineError> {
-            let m = x.elem_count() / columns.max(1);
-            let mut y = vec![0f32; m * rows];
-            crate::tensors::floats(x, |x| linear(x, &mut y))?;
-            Ok(Tensor::from_vec(y, (m, rows), &Device::Cpu)?)
-        };
         match self {
-            Self::Packed(packed) => on_cpu(&|x, y| packed.linear(x, y)),
-            Self::Dense(dense) => on_cpu(&|x, y| dense.linear(x, y)),
+            Self::Packed(_) | Self::Dense(_) => {
+                let m = x.elem_count() / columns.max(1);
+                let mut y = vec![0f32; m * rows];
+                crate::tensors::floats(x, |x| self.linear(x, &mut y))?;
+                Ok(Tensor::from_vec(y, (m, rows), &Device::Cpu)?)
+            }
             Self::Device(weight) => Ok(x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?.to_dtype(DType::F32)?),
             Self::DeviceBlocked(weight, _) => Ok(weight.forward(x)?),
         }

@@ -130,6 +130,8 @@ impl std::ops::Deref for Only {
 pub(crate) struct Step {
     /// The node's name.
     pub name: String,
+    /// The node; none for what the engine adds of its own.
+    pub node: Option<NodeId>,
     pub op: Op<Tensor>,
     pub inputs: Vec<usize>,
     pub outputs: Vec<usize>,
@@ -214,6 +216,7 @@ impl Program {
                 let to = builder.slot(Some(value), Slot { rows: RowSpace::Selected, width });
                 steps.push(Step {
                     name: "select-rows".into(),
+                    node: None,
                     op: Op::SelectRows,
                     inputs: vec![from],
                     outputs: vec![to],
@@ -308,7 +311,7 @@ impl Builder<'_> {
                 let op = self.op(node)?;
                 let selected = inputs.iter().any(|slot| self.slots[*slot].rows == RowSpace::Selected);
                 let outputs = node.outputs.iter().map(|value| self.slot_for(*value, selected)).collect();
-                steps.push(Step { name: spec.name.clone(), op, inputs, outputs, release: vec![] });
+                steps.push(Step { name: spec.name.clone(), node: Some(node.id), op, inputs, outputs, release: vec![] });
                 Ok(())
             }
         }
@@ -349,7 +352,8 @@ impl Builder<'_> {
         let (gate, up, down) = (gate?, up?, down?);
         let inner = gate[0].shape().0;
         let mut push = |part: &str, op: Op<Tensor>, inputs: Vec<usize>, outputs: Vec<usize>| {
-            steps.push(Step { name: format!("{}.{part}", spec.name), op, inputs, outputs, release: vec![] });
+            let name = format!("{}.{part}", spec.name);
+            steps.push(Step { name, node: Some(node.id), op, inputs, outputs, release: vec![] });
         };
         push("route", Op::Route { spec: route, routing: self.routings }, vec![inputs[1]], vec![]);
         self.routings += 1;
@@ -383,7 +387,7 @@ impl Builder<'_> {
             ("give", Op::Give(by), made, output),
         ] {
             let name = format!("{}.{part}", node.spec.name);
-            steps.push(Step { name, op, inputs: vec![from], outputs: vec![to], release: vec![] });
+            steps.push(Step { name, node: Some(node.id), op, inputs: vec![from], outputs: vec![to], release: vec![] });
         }
         Ok(())
     }

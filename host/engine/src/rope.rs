@@ -113,6 +113,16 @@ impl Rope {
 
     /// Rotates every head of every token in place; `x` is `[tokens, heads * head_dim]`, from token `first` of the step on.
     pub fn rotate(&self, x: &mut [f32], width: usize, angles: &Angles, first: usize) {
+        self.turn(x, width, angles, first, 1.0);
+    }
+
+    /// The same by the opposite angles: what the gradient of a rotation's result makes that of its input.
+    pub fn rotate_back(&self, x: &mut [f32], width: usize, angles: &Angles, first: usize) {
+        self.turn(x, width, angles, first, -1.0);
+    }
+
+    #[inline(always)]
+    fn turn(&self, x: &mut [f32], width: usize, angles: &Angles, first: usize, sign: f32) {
         let pairs = self.dims / 2;
         for (row, token) in x.chunks_exact_mut(width).zip(first..) {
             let cos = &angles.cos[token * pairs..(token + 1) * pairs];
@@ -122,11 +132,13 @@ impl Rope {
                     Pairing::Half => {
                         let (first, second) = head[..self.dims].split_at_mut(pairs);
                         for (((a, b), c), s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                            let s = sign * s;
                             (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
                         }
                     }
                     Pairing::Interleaved => {
                         for ((pair, c), s) in head[..self.dims].chunks_exact_mut(2).zip(cos).zip(sin) {
+                            let s = sign * s;
                             (pair[0], pair[1]) = (pair[0] * c - pair[1] * s, pair[0] * s + pair[1] * c);
                         }
                     }

@@ -36,6 +36,16 @@ pub(crate) enum Grouping {
     Stretches(usize),
 }
 
+impl Grouping {
+    /// The number of the router.
+    pub fn routed(self) -> Option<usize> {
+        match self {
+            Grouping::Routed(routing) => Some(routing),
+            Grouping::Stretches(_) => None,
+        }
+    }
+}
+
 /// The experts of a step's tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
@@ -120,6 +130,55 @@ impl Routing {
     }
 }
 
+impl Routing {
+    /// The gradient of each share, `[tokens, top_k]`, from that of the sums by shares, `[tokens, width]`.
+    pub fn share_gradients(&self, dy: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
+        let of = |(i, row): (usize, &u32)| -> f32 {
+            let dy = &dy[i / self.top_k * width..][..width];
+            rows[*row as usize * width..][..width].iter().zip(dy).map(|(y, d)| y * d).sum()
+        };
+        self.rows.iter().enumerate().map(of).collect()
+    }
+
+    /// Adds the gradient of the router's logits, `[tokens, experts]`, from that of the shares, `[tokens, top_k]`. Which experts
+    /// are chosen has none.
+    pub fn back(&self, spec: &RouteSpec, logits: &[f32], d_shares: &[f32], d_logits: &mut [f32]) {
+        if spec.score == Score::One {
+            return;
+        }
+        let tokens = logits.chunks_exact(spec.experts).zip(d_logits.chunks_exact_mut(spec.experts));
+        let chosen = self.chosen.chunks_exact(spec.top_k).zip(d_shares.chunks_exact(spec.top_k));
+        let (mut scores, mut slopes) = (Vec::new(), Vec::new());
+        for ((logits, to), (chosen, d_shares)) in tokens.zip(chosen) {
+            scores.clear();
+            scores.extend_from_slice(logits);
+            match spec.score {
+                Score::Softmax => crate::kernels::softmax(&mut scores),
+                _ => scores.iter_mut().for_each(|s| *s = 1.0 / (1.0 + (-*s).exp())),
+            }
+            let of = |expert: &u32| scores[*expert as usize];
+            let sum: f32 = chosen.iter().map(of).sum();
+            // share = scale score / sum, or scale score.
+            let (factor, along) = match spec.normalise && sum > 0.0 {
+                true => {
+                    let along: f32 = chosen.iter().zip(d_shares).map(|(expert, d)| of(expert) * d).sum();
+                    (spec.scale / sum, along / sum)
+                }
+                false => (spec.scale, 0.0),
+            };
+            slopes.clear();
+            slopes.resize(spec.experts, 0f32);
+            for (expert, d) in chosen.iter().zip(d_shares) {
+                slopes[*expert as usize] = factor * (d - along);
+            }
+            let whole: f32 = scores.iter().zip(&slopes).map(|(s, d)| s * d).sum();
+            for ((to, s), d) in to.iter_mut().zip(&scores).zip(&slopes) {
+                *to += if spec.score == Score::Softmax { s * (d - whole) } else { s * (1.0 - s) * d };
+            }
+        }
+    }
+}
+
 /// Rows by matrix, of one step.
 #[derive(Clone, Copy)]
 pub(crate) enum Grouped<'a> {
@@ -161,6 +220,41 @@ impl Grouped<'_> {
                 for (group, to) in to.chunks_exact_mut(y_width).enumerate() {
                     to.copy_from_slice(&y[(group * tokens + token) * y_width..][..y_width]);
                 }
+            }
+        }
+    }
+}
+
+impl Grouped<'_> {
+    /// Adds to the gradient of a token's value those of the rows that were copied from it; `d_rows` is `[rows, width]`.
+    pub fn take_back(self, token: usize, d_rows: &[f32], width: usize, to: &mut [f32]) {
+        let add = |to: &mut [f32], row: usize| {
+            to.iter_mut().zip(&d_rows[row * width..][..width]).for_each(|(to, d)| *to += d);
+        };
+        match self {
+            Grouped::Routed(routing) => {
+                let mine = &routing.rows[token * routing.top_k..][..routing.top_k];
+                mine.iter().for_each(|row| add(to, *row as usize));
+            }
+            Grouped::Stretches { tokens } => {
+                to.chunks_exact_mut(width).enumerate().for_each(|(group, to)| add(to, group * tokens + token));
+            }
+        }
+    }
+
+    /// Adds to the gradient of a row that of the token's value which was made of it; `dy` is `[tokens, width]`.
+    pub fn give_back(self, row: usize, dy: &[f32], width: usize, to: &mut [f32]) {
+        match self {
+            Grouped::Routed(routing) => {
+                let token = routing.tokens[row] as usize;
+                let mine = token * routing.top_k..(token + 1) * routing.top_k;
+                let place = routing.rows[mine.clone()].iter().position(|r| *r as usize == row);
+                let share = routing.shares[mine.start + place.expect("a row is one of its token's")];
+                to.iter_mut().zip(&dy[token * width..][..width]).for_each(|(to, d)| *to += share * d);
+            }
+            Grouped::Stretches { tokens } => {
+                let from = &dy[row % tokens * width + row / tokens * to.len()..][..to.len()];
+                to.iter_mut().zip(from).for_each(|(to, d)| *to += d);
             }
         }
     }

@@ -23,7 +23,7 @@ pub(crate) struct Outline {
 /// The interfaces that a world of the contract lets a kind of plugin import.
 fn world(kind: PluginKind) -> &'static [&'static str] {
     match kind {
-        PluginKind::Technique => &["log", "tensor", "graph", "weights", "calibration", "runtime-policy"],
+        PluginKind::Technique => &["log", "tensor", "graph", "weights", "calibration", "training", "runtime-policy"],
         PluginKind::Evaluator => &["log", "session", "dataset"],
         PluginKind::Strategy => &["log", "feasibility"],
         PluginKind::Family => &["log", "graph", "checkpoint"],

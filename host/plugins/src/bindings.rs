@@ -17,6 +17,7 @@ pub mod imports {
                 import aehost:plugin/graph@0.1.0;
                 import aehost:plugin/weights@0.1.0;
                 import aehost:plugin/calibration@0.1.0;
+                import aehost:plugin/training@0.1.0;
                 import aehost:plugin/runtime-policy@0.1.0;
                 import aehost:plugin/session@0.1.0;
                 import aehost:plugin/dataset@0.1.0;
@@ -62,6 +63,7 @@ world!(technique, "technique-plugin", {
     "aehost:plugin/graph": graph,
     "aehost:plugin/weights": weights,
     "aehost:plugin/calibration": calibration,
+    "aehost:plugin/training": training,
     "aehost:plugin/runtime-policy": runtime_policy,
 });
 world!(evaluator, "evaluator-plugin", {

@@ -10,7 +10,7 @@ use crate::limits::{Clock, Limits, Memory, Stopped, bytes};
 use crate::plugin::{Name, Observer};
 use crate::technique::Companions;
 use aehost_common::{Code, Fault};
-use aehost_engine::{Calibration, Device, EngineError};
+use aehost_engine::{Calibration, Device, EngineError, Trainer};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use wasmtime::component::{HasData, Resource, ResourceTable, ResourceTableError};
@@ -63,6 +63,8 @@ pub(crate) struct Services {
     pub device: Option<Device>,
     /// Calibration text, for techniques.
     pub calibration: Option<Arc<Calibration>>,
+    /// What trains, for techniques.
+    pub trainer: Option<Arc<Trainer>>,
     /// Models that techniques may take functions from.
     pub companions: Arc<Companions>,
     /// Whether a configuration is allowed, for strategies.

@@ -6,7 +6,7 @@ use crate::host::graph::{Editor, Model};
 use crate::plugin::{Name, Plugin};
 use crate::state::{Services, State};
 use aehost_common::{Fault, Parameter, Settings, TechniqueDescription};
-use aehost_engine::{Calibration, Device, Variant};
+use aehost_engine::{Calibration, Device, Trainer, Variant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmtime::Store;
@@ -21,6 +21,8 @@ pub struct Surroundings {
     pub device: Option<Device>,
     /// Text to collect statistics on.
     pub calibration: Option<Arc<Calibration>>,
+    /// What trains.
+    pub trainer: Option<Arc<Trainer>>,
     /// Models that functions may be taken from.
     pub companions: Arc<Companions>,
     /// About model, hardware and scenario.
@@ -105,9 +107,9 @@ impl Technique {
     /// where the plugin fails.
     pub fn apply(&self, variant: &mut Variant, surroundings: &Surroundings, settings: &Settings) -> Result<(), Fault> {
         let plugin = &self.0.plugin;
-        let Surroundings { device, calibration, companions, facts } = surroundings.clone();
+        let Surroundings { device, calibration, trainer, companions, facts } = surroundings.clone();
         let (mut store, guest) =
-            start(plugin, "apply", Services { device, calibration, companions, ..Services::default() })?;
+            start(plugin, "apply", Services { device, calibration, trainer, companions, ..Services::default() })?;
         let (facts, settings) = (convert::facts_out(&facts), convert::settings_out(settings));
         let editor = plugin.call(&mut store, "apply", |store| store.data_mut().hand_out(Editor(variant.clone())))?;
         let lent = wasmtime::component::Resource::new_borrow(editor.rep());

@@ -10,6 +10,12 @@ pub struct Conditions {
     pub calibration: Option<String>,
     /// Tokens of it at most.
     pub calibration_tokens: Option<u32>,
+    /// Name or path of what is trained on.
+    #[serde(default)]
+    pub training: Option<String>,
+    /// One of so many examples is held out.
+    #[serde(default)]
+    pub training_held_out: Option<u32>,
     /// The declared power of the device.
     pub power: Option<DeclaredPower>,
     /// Seconds that one trial may take.
@@ -77,6 +83,8 @@ impl Conditions {
         Self {
             calibration: fact("calibration_data").and_then(Value::as_text).map(str::to_owned),
             calibration_tokens: fact("calibration_tokens").and_then(Value::as_integer).and_then(|n| n.try_into().ok()),
+            training: None,
+            training_held_out: None,
             power: real("watts_busy").map(|watts_busy| DeclaredPower { watts_busy, watts_idle: real("watts_idle") }),
             trial_seconds: real("trial_seconds"),
             reference: Reference::default(),

@@ -33,6 +33,8 @@ pub struct StudyFile {
     pub energy: Option<EnergySection>,
     /// Text for techniques that need calibration.
     pub calibration: CalibrationSection,
+    /// What techniques of the fine-tuning stage train on.
+    pub training: TrainingSection,
 }
 
 /// `[study]`.
@@ -148,6 +150,17 @@ pub struct CalibrationSection {
     pub data: Option<String>,
     /// Tokens at most that techniques may use; no limit when absent.
     pub tokens: Option<u32>,
+}
+
+/// `[training]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TrainingSection {
+    /// Name or path of the data: rows with a `text`, with `prompt` and `answer`, or of multiple choice. Nothing is trained when
+    /// absent.
+    pub data: Option<String>,
+    /// One of so many examples, the last ones, are not trained on, and tell when to stop; 20 when absent, 0 for none.
+    pub held_out: Option<u32>,
 }
 
 /// A limit of time in seconds, or none.

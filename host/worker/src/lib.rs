@@ -15,10 +15,11 @@ mod rig;
 mod serve;
 mod setup;
 mod supervisor;
+mod training;
 mod workbench;
 
 pub use bench::{BenchPlan, BenchResult};
 pub use serve::serve;
-pub use setup::{CalibrationSetup, Description, PowerModelSetup, Setup};
+pub use setup::{CalibrationSetup, Description, PowerModelSetup, Setup, TrainingSetup};
 pub use supervisor::Supervisor;
 pub use workbench::Workbench;

@@ -20,7 +20,7 @@ pub(crate) struct Rig {
     pub checkpoint: Arc<Checkpoint>,
     tokenizer: Awaited<Result<Arc<Tokenizer>, Fault>>,
     pub device: Device,
-    data: HashMap<String, Arc<Dataset>>,
+    pub data: HashMap<String, Arc<Dataset>>,
 }
 
 /// What another thread reads meanwhile; it is waited for when it is first needed.

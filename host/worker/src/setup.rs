@@ -34,6 +34,8 @@ pub struct Setup {
     pub evaluators: Vec<EvaluatorUse>,
     /// Text that techniques may collect statistics on.
     pub calibration: Option<CalibrationSetup>,
+    /// What techniques may train on.
+    pub training: Option<TrainingSetup>,
     /// The declared power of the device.
     pub energy: Option<PowerModelSetup>,
     /// Seconds that one trial may take.
@@ -49,6 +51,17 @@ pub struct CalibrationSetup {
     pub data: PathBuf,
     /// Tokens used at most.
     pub tokens: usize,
+}
+
+/// Training data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainingSetup {
+    /// A data set whose rows have a `text`, `prompt` and `answer`, or `context`, `choices` and `answer`.
+    pub data: PathBuf,
+    /// One of so many examples is held out; none where it is 0.
+    pub held_out: usize,
+    /// Where results are kept; nowhere when none.
+    pub results: Option<PathBuf>,
 }
 
 /// What the user declared about the device's power.

@@ -7,6 +7,7 @@ use crate::made::Made;
 use crate::protocol::{Prepared, SavedTrial};
 use crate::rig::{Found, Rig, Stopwatch, Subject, built, saying, unreadable};
 use crate::setup::{Description, Setup};
+use crate::training::trainer;
 use aehost_common::{Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
@@ -72,6 +73,9 @@ impl Workbench {
         let mut facts: Settings =
             base.graph().facts().map(|f| Setting::new(format!("model.{}", f.name), f.value.clone())).collect();
         facts.0.extend(scenario_facts(&setup.scenario));
+        if let Some(training) = &setup.training {
+            facts.set("training.data", training.data.display().to_string());
+        }
         if !companions.is_empty() {
             facts.set("companions", Value::Texts(companions.keys().cloned().collect()));
         }
@@ -86,7 +90,8 @@ impl Workbench {
         }
         let shelf = Err("it was given no folder for them".to_owned());
         let device = Some(rig.device.clone());
-        let surroundings = Surroundings { device, calibration: None, companions: Arc::new(companions), facts };
+        let surroundings =
+            Surroundings { device, calibration: None, trainer: None, companions: Arc::new(companions), facts };
         // In all, preparing takes about twice what the model does.
         let made = Made::new(base.weight_bytes() as usize / 2);
         Ok(Self { rig, base, surroundings, text: None, made, shelf })
@@ -111,6 +116,17 @@ impl Workbench {
             self.surroundings.calibration = Some(Arc::new(calibration));
         }
         Ok(self.text.insert(text.into()).clone())
+    }
+
+    /// What techniques need besides the model, ready.
+    fn surround(&mut self) -> Result<(), Fault> {
+        self.text()?;
+        if let (Some(training), None) = (&self.rig.setup.training, &self.surroundings.trainer) {
+            let data = self.rig.data.values().cloned().collect();
+            let trainer = trainer(training, &self.base, self.rig.setup.threads, self.rig.tokenizer()?, data);
+            self.surroundings.trainer = Some(Arc::new(trainer));
+        }
+        Ok(())
     }
 
     /// Keeps what it prepares in a folder from now on.
@@ -197,7 +213,7 @@ impl Workbench {
     pub fn variant(&mut self, configuration: &Configuration) -> Result<Variant, Fault> {
         let choices = &configuration.0;
         if !choices.is_empty() {
-            self.text()?;
+            self.surround()?;
         }
         let (start, mut variant) = self.made.beginning(choices).unwrap_or_else(|| (0, self.base.clone()));
         for (i, choice) in choices.iter().enumerate().skip(start) {

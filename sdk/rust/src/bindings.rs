@@ -15,6 +15,7 @@ pub mod imports {
                 import aehost:plugin/graph@0.1.0;
                 import aehost:plugin/weights@0.1.0;
                 import aehost:plugin/calibration@0.1.0;
+                import aehost:plugin/training@0.1.0;
                 import aehost:plugin/runtime-policy@0.1.0;
                 import aehost:plugin/session@0.1.0;
                 import aehost:plugin/dataset@0.1.0;
@@ -61,6 +62,7 @@ world!(
         "aehost:plugin/graph@0.1.0": graph,
         "aehost:plugin/weights@0.1.0": weights,
         "aehost:plugin/calibration@0.1.0": calibration,
+        "aehost:plugin/training@0.1.0": training,
         "aehost:plugin/runtime-policy@0.1.0": runtime_policy,
     }
 );

@@ -203,7 +203,7 @@ fn routing(by: Grouping) -> Option<Resource> {
 }
 
 /// Makes one step of an activation followed by the only product that reads it.
-fn fuse_gates(steps: &mut Vec<Step>, slots: &[Slot], shown: &HashSet<usize>) {
+pub(crate) fn fuse_gates(steps: &mut Vec<Step>, slots: &[Slot], shown: &HashSet<usize>) {
     let mut readers: HashMap<usize, usize> = HashMap::new();
     steps.iter().flat_map(|step| &step.inputs).for_each(|slot| *readers.entry(*slot).or_default() += 1);
     let mut at = 0;

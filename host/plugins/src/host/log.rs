@@ -6,6 +6,7 @@ use crate::convert;
 use crate::limits::{Limits, Stopped};
 use crate::plugin::{Event, Level, Name, Observer};
 use crate::state::HostCall;
+use aehost_engine::Point;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,13 @@ impl LogBook {
         }
         (self.observer)(&self.name, Event::Log { level, message });
         Ok(())
+    }
+
+    /// How far training is.
+    pub fn train(&mut self, point: &Point, steps: usize) {
+        let held_out = point.held_out.map(|loss| format!(", held out {loss:.3}")).unwrap_or_default();
+        let what = format!("training, update {} of {steps}, loss {:.3}{held_out}", point.step, point.loss);
+        self.progress(point.step as f64 / steps.max(1) as f64, what);
     }
 
     fn progress(&mut self, done: f64, what: String) {

@@ -10,4 +10,5 @@ pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod tensor;
+pub(crate) mod training;
 pub(crate) mod weights;

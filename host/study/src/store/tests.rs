@@ -50,6 +50,8 @@ fn conditions_that_an_older_record_keeps_among_its_facts_are_found_there() {
     let expected = Conditions {
         calibration: Some("austen".into()),
         calibration_tokens: None,
+        training: None,
+        training_held_out: None,
         power: Some(crate::DeclaredPower { watts_busy: 65.0, watts_idle: None }),
         trial_seconds: Some(90.0),
         reference: Default::default(),

@@ -1,0 +1,664 @@
+//! One pass over packed sequences: forwards, keeping what gradients are computed from, and backwards.
+
+use super::attention::{Attended, Attention};
+use super::gemm::{Into, Threads, View, add_column_sums, multiply, through};
+use super::network::{Network, Parameter, Stage};
+use super::slopes;
+use crate::attention::AttentionSpec;
+use crate::batch::Batch;
+use crate::kernels;
+use crate::matrix::Matrix;
+use crate::program::{Gate, Op, RowSpace};
+use crate::rope::Angles;
+use crate::routing::{Grouped, Grouping, Routing};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Numbers that a thread takes at once.
+const CHUNK: usize = 1 << 14;
+
+/// What is kept of values after the last step that reads them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Nothing: no gradient will be asked for.
+    Nothing,
+    /// What segments are computed again from.
+    Borders,
+    /// What gradients are computed from.
+    All,
+}
+
+/// Values and gradients of a pass.
+pub(super) struct Tape<'a> {
+    network: &'a Network,
+    batch: &'a Batch,
+    /// Rows of what stands after the selection.
+    selected: usize,
+    angles: &'a [Angles],
+    values: Vec<Option<Arc<Vec<f32>>>>,
+    gradients: Vec<Option<Arc<Vec<f32>>>>,
+    routings: Vec<Routing>,
+    /// Gradients of the shares of each router, `[tokens, top_k]`.
+    d_shares: Vec<Vec<f32>>,
+    attended: HashMap<usize, Attended>,
+}
+
+/// How a value goes with one of more rows or columns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    /// Every number with its own.
+    No,
+    /// One row with every row.
+    Row,
+    /// One column with every column.
+    Column,
+}
+
+impl Spread {
+    fn at(self, row: usize, column: usize, width: usize) -> usize {
+        match self {
+            Spread::No => row * width + column,
+            Spread::Row => column,
+            Spread::Column => row,
+        }
+    }
+}
+
+impl<'a> Tape<'a> {
+    /// An empty one.
+    pub fn new(network: &'a Network, batch: &'a Batch, angles: &'a [Angles]) -> Self {
+        Self {
+            network,
+            batch,
+            selected: batch.rows.len(),
+            angles,
+            values: vec![None; network.slots.len()],
+            gradients: vec![None; network.slots.len()],
+            routings: (0..network.routings).map(|_| Routing::default()).collect(),
+            d_shares: vec![Vec::new(); network.routings],
+            attended: HashMap::new(),
+        }
+    }
+
+    /// One for some of the selected rows, which stand where they were selected to.
+    pub fn of_rows(network: &'a Network, batch: &'a Batch, angles: &'a [Angles], rows: Vec<f32>) -> Self {
+        let width = network.slots[network.selected].width;
+        let mut tape = Self { selected: rows.len() / width, ..Self::new(network, batch, angles) };
+        tape.values[network.selected] = Some(Arc::new(rows));
+        tape
+    }
+
+    /// Takes a value out, or a copy where a gradient will be computed from it.
+    pub fn take_value(&mut self, slot: usize) -> Vec<f32> {
+        let value = if self.network.kept[slot] { self.values[slot].clone() } else { self.values[slot].take() };
+        Arc::unwrap_or_clone(value.expect("the value was computed"))
+    }
+
+    /// Takes a gradient out; none where nothing that is trained lies before the value.
+    pub fn take_gradient(&mut self, slot: usize) -> Option<Vec<f32>> {
+        self.gradients[slot].take().map(Arc::unwrap_or_clone)
+    }
+
+    /// Begins going backwards.
+    pub fn set_gradient(&mut self, slot: usize, gradient: Vec<f32>) {
+        self.gradients[slot] = Some(Arc::new(gradient));
+    }
+
+    fn rows(&self, slot: usize) -> usize {
+        match self.network.slots[slot].rows {
+            RowSpace::Selected => self.selected,
+            space => self.batch.count(space),
+        }
+    }
+
+    fn len(&self, slot: usize) -> usize {
+        self.rows(slot) * self.network.slots[slot].width
+    }
+
+    fn value(&self, slot: usize) -> &[f32] {
+        self.values[slot].as_ref().expect("steps are in order, and what gradients need is kept")
+    }
+
+    /// Computes some steps.
+    pub fn forward(&mut self, range: Range<usize>, parameters: &[Parameter], keep: Keep) {
+        let network = self.network;
+        for at in range {
+            let stage = &network.stages[at];
+            self.step(at, stage, parameters, keep);
+            for slot in &stage.release {
+                let kept = match keep {
+                    Keep::Nothing => false,
+                    Keep::Borders => network.borders[*slot],
+                    Keep::All => network.borders[*slot] || network.kept[*slot],
+                };
+                if !kept {
+                    self.values[*slot] = None;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize, stage: &Stage, parameters: &[Parameter], keep: Keep) {
+        let Some(&output) = stage.outputs.first() else {
+            if let Op::Route { spec, routing } = &stage.op {
+                let mut made = std::mem::take(&mut self.routings[*routing]);
+                made.route(spec, self.value(stage.inputs[0]));
+                self.routings[*routing] = made;
+            }
+            return;
+        };
+        let input = |i: usize| self.value(stage.inputs[i]);
+        let weight = stage.weight.map(|p| &parameters[p].value[..]);
+        let width = self.network.slots[output].width;
+        let mut y = vec![0f32; self.len(output)];
+        match &stage.op {
+            Op::Embedding { weight: frozen, scale } => {
+                let factor = scale.map_or(1.0, |scale| scale as f32);
+                y.par_chunks_mut(width).zip(&self.batch.tokens).for_each(|(y, token)| {
+                    match weight {
+                        Some(weight) => y.copy_from_slice(&weight[*token as usize * width..][..width]),
+                        None => frozen.row(*token as usize, y),
+                    }
+                    y.iter_mut().for_each(|y| *y *= factor);
+                });
+            }
+            Op::Linear { weight: frozen, bias } => {
+                product(frozen, weight, input(0), &mut y);
+                let bias = stage.bias.map(|p| &parameters[p].value[..]).or(bias.as_deref());
+                if let Some(bias) = bias {
+                    y.par_chunks_mut(width).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+                }
+            }
+            Op::GroupedLinear { weights, by } => {
+                let (x, grouped) = (input(0), self.grouped(*by));
+                let x_width = weights[0].shape().1;
+                for (group, frozen) in weights.iter().enumerate() {
+                    let rows = grouped.rows(group);
+                    let weight = weight.map(|all| &all[group * width * x_width..][..width * x_width]);
+                    let to = &mut y[rows.start * width..rows.end * width];
+                    product(frozen, weight, &x[rows.start * x_width..rows.end * x_width], to);
+                }
+            }
+            Op::Take(by) => {
+                let (x, grouped, from) = (input(0), self.grouped(*by), self.network.slots[stage.inputs[0]].width);
+                y.par_chunks_mut(width).enumerate().for_each(|(row, y)| grouped.take(row, x, from, y));
+            }
+            Op::Give(by) => {
+                let (x, grouped, from) = (input(0), self.grouped(*by), self.network.slots[stage.inputs[0]].width);
+                y.par_chunks_mut(width).enumerate().for_each(|(token, y)| grouped.give(token, x, from, y));
+            }
+            Op::RmsNorm { weight: frozen, epsilon } => {
+                let weight = effective(weight, stage.offset, frozen);
+                let n = weight.len();
+                let groups = y.par_chunks_mut(n).zip(input(0).par_chunks(n));
+                groups.for_each(|(y, x)| kernels::root_mean_square_norm(x, &weight, *epsilon as f32, y));
+            }
+            Op::LayerNorm { weight: frozen, bias, epsilon } => {
+                let weight = weight.unwrap_or(frozen);
+                let bias = stage.bias.map(|p| &parameters[p].value[..]).or(bias.as_deref());
+                let groups = y.par_chunks_mut(weight.len()).zip(input(0).par_chunks(weight.len()));
+                groups.for_each(|(y, x)| kernels::layer_norm(x, weight, bias, *epsilon as f32, y));
+            }
+            Op::Rope(rope) => {
+                y.copy_from_slice(input(0));
+                let (rope, angles) = (&self.network.ropes[*rope], &self.angles[*rope]);
+                let rows = y.par_chunks_mut(width).enumerate();
+                rows.for_each(|(token, y)| rope.rotate(y, width, angles, token));
+            }
+            Op::Cache(_) => {
+                for (output, input) in stage.outputs.iter().zip(&stage.inputs).take(2) {
+                    self.values[*output] = self.values[*input].clone();
+                }
+                return;
+            }
+            Op::Attention { spec, cache } => {
+                let done = self.attention(stage, spec, *cache).forward();
+                if keep == Keep::All && stage.active {
+                    y.copy_from_slice(&done.y);
+                    self.attended.insert(at, done);
+                } else {
+                    y = done.y;
+                }
+            }
+            Op::Add => self.combine(stage, output, &mut y, |a, b| a + b),
+            Op::Mul => self.combine(stage, output, &mut y, |a, b| a * b),
+            Op::Gated(Gate::Silu) => gated(input(0), input(1), &mut y, kernels::mul_silu),
+            Op::Gated(Gate::GeluTanh) => gated(input(0), input(1), &mut y, kernels::mul_gelu_tanh),
+            Op::Silu => apply(input(0), &mut y, kernels::silu),
+            Op::GeluTanh => apply(input(0), &mut y, kernels::gelu_tanh),
+            Op::Tanh => apply(input(0), &mut y, kernels::tanh),
+            Op::Sigmoid => apply(input(0), &mut y, kernels::sigmoid),
+            Op::Gelu => apply(input(0), &mut y, |x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = kernels::gelu(*x))),
+            Op::Relu => apply(input(0), &mut y, |x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x.max(0.0))),
+            Op::Scale(factor) => {
+                let factor = *factor as f32;
+                apply(input(0), &mut y, |x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor));
+            }
+            Op::Softmax => {
+                y.copy_from_slice(input(0));
+                y.par_chunks_mut(width).for_each(kernels::softmax);
+            }
+            Op::Concat(groups) => {
+                let (a, b) = (self.network.slots[stage.inputs[0]].width, self.network.slots[stage.inputs[1]].width);
+                let (a, b) = (a / groups, b / groups);
+                let parts = input(0).chunks_exact(a).zip(input(1).chunks_exact(b));
+                for ((left, right), y) in parts.zip(y.chunks_exact_mut(a + b)) {
+                    y[..a].copy_from_slice(left);
+                    y[a..].copy_from_slice(right);
+                }
+            }
+            Op::Parameter(frozen) => y.copy_from_slice(weight.unwrap_or(frozen)),
+            Op::SelectRows => {
+                let x = input(0);
+                let rows = y.par_chunks_mut(width).zip(&self.batch.rows);
+                rows.for_each(|(y, row)| y.copy_from_slice(&x[*row as usize * width..][..width]));
+            }
+            Op::Route { .. } => unreachable!("a router makes no value"),
+        }
+        self.values[output] = Some(Arc::new(y));
+    }
+
+    fn grouped(&self, by: Grouping) -> Grouped<'_> {
+        match by {
+            Grouping::Routed(routing) => Grouped::Routed(&self.routings[routing]),
+            Grouping::Stretches(_) => Grouped::Stretches { tokens: self.batch.tokens.len() },
+        }
+    }
+
+    fn attention<'t>(&'t self, stage: &Stage, spec: &'t AttentionSpec, cache: usize) -> Attention<'t> {
+        let [q, k, v] = [0, 1, 2].map(|i| self.value(stage.inputs[i]));
+        Attention { spec, cache: &self.network.caches[cache], q, k, v, parts: &self.batch.parts }
+    }
+
+    fn spread(&self, slot: usize, output: usize) -> Spread {
+        match (self.rows(slot) == self.rows(output), self.network.slots[slot].width) {
+            (_, width) if width != self.network.slots[output].width => Spread::Column,
+            (true, _) => Spread::No,
+            (false, _) => Spread::Row,
+        }
+    }
+
+    fn combine(&self, stage: &Stage, output: usize, y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) {
+        let width = self.network.slots[output].width;
+        let [a, b] = [0, 1].map(|i| (self.value(stage.inputs[i]), self.spread(stage.inputs[i], output)));
+        if (a.1, b.1) == (Spread::No, Spread::No) {
+            let parts = y.par_chunks_mut(CHUNK).zip(a.0.par_chunks(CHUNK)).zip(b.0.par_chunks(CHUNK));
+            parts.for_each(|((y, a), b)| y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = f(*a, *b)));
+            return;
+        }
+        y.par_chunks_mut(width).enumerate().for_each(|(row, y)| {
+            for (column, y) in y.iter_mut().enumerate() {
+                *y = f(a.0[a.1.at(row, column, width)], b.0[b.1.at(row, column, width)]);
+            }
+        });
+    }
+
+    /// The gradient of a slot, to be added to.
+    fn gradient(&mut self, slot: usize) -> &mut [f32] {
+        let len = self.len(slot);
+        let gradient = self.gradients[slot].get_or_insert_with(|| Arc::new(vec![0f32; len]));
+        Arc::make_mut(gradient).as_mut_slice()
+    }
+
+    /// Adds to the gradient of a slot what is its own already.
+    fn give(&mut self, slot: usize, gradient: Arc<Vec<f32>>) {
+        if self.gradients[slot].is_none() {
+            self.gradients[slot] = Some(gradient);
+            return;
+        }
+        let to = self.gradient(slot).par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
+        to.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
+    }
+
+    /// Goes back over some steps. Gradients of parameters are added to; values that the steps made are let go of.
+    pub fn backward(&mut self, range: Range<usize>, parameters: &mut [Parameter]) {
+        let network = self.network;
+        for at in range.rev() {
+            let stage = &network.stages[at];
+            if stage.active {
+                self.step_back(at, stage, parameters);
+            }
+            for slot in &stage.outputs {
+                self.values[*slot] = None;
+                self.gradients[*slot] = None;
+            }
+        }
+    }
+
+    fn step_back(&mut self, at: usize, stage: &Stage, parameters: &mut [Parameter]) {
+        let network = self.network;
+        let active = |i: usize| network.active[stage.inputs[i]];
+        if let Op::Route { spec, routing } = &stage.op {
+            let d_shares = std::mem::take(&mut self.d_shares[*routing]);
+            let logits = self.values[stage.inputs[0]].clone().expect("the logits are kept");
+            if active(0) && !d_shares.is_empty() {
+                let routing = std::mem::take(&mut self.routings[*routing]);
+                routing.back(spec, &logits, &d_shares, self.gradient(stage.inputs[0]));
+            }
+            return;
+        }
+        if let Op::Cache(_) = &stage.op {
+            for (output, input) in stage.outputs.iter().zip(&stage.inputs).take(2) {
+                if let Some(gradient) = self.gradients[*output].take().filter(|_| network.active[*input]) {
+                    self.give(*input, gradient);
+                }
+            }
+            return;
+        }
+        let output = stage.outputs[0];
+        let Some(dy) = self.gradients[output].take() else { return };
+        let width = network.slots[output].width;
+        let input = |tape: &Self, i: usize| tape.values[stage.inputs[i]].clone().expect("what gradients need is kept");
+        match &stage.op {
+            Op::Embedding { scale, .. } => {
+                let Some(p) = stage.weight else { return };
+                let factor = scale.map_or(1.0, |scale| scale as f32);
+                for (dy, token) in dy.chunks_exact(width).zip(&self.batch.tokens) {
+                    let to = &mut parameters[p].gradient[*token as usize * width..][..width];
+                    to.iter_mut().zip(dy).for_each(|(to, d)| *to += d * factor);
+                }
+            }
+            Op::Linear { weight: frozen, .. } => {
+                if let Some(p) = stage.bias {
+                    add_column_sums(&dy, &mut parameters[p].gradient);
+                }
+                if let Some(p) = stage.weight {
+                    let x = input(self, 0);
+                    add_outer(&dy, width, &x, &mut parameters[p].gradient);
+                }
+                if active(0) {
+                    let weight = stage.weight.map(|p| &parameters[p].value[..]);
+                    back_through(frozen, weight, &dy, self.gradient(stage.inputs[0]));
+                }
+            }
+            Op::GroupedLinear { weights, by } => {
+                let by_group: Vec<Range<usize>> = (0..weights.len()).map(|g| self.grouped(*by).rows(g)).collect();
+                let x_width = weights[0].shape().1;
+                for (group, (frozen, rows)) in weights.iter().zip(by_group).enumerate() {
+                    let own = group * width * x_width..(group + 1) * width * x_width;
+                    let dy = &dy[rows.start * width..rows.end * width];
+                    let at = rows.start * x_width..rows.end * x_width;
+                    if let Some(p) = stage.weight {
+                        let x = input(self, 0);
+                        add_outer(dy, width, &x[at.clone()], &mut parameters[p].gradient[own.clone()]);
+                    }
+                    if active(0) {
+                        let weight = stage.weight.map(|p| &parameters[p].value[own]);
+                        back_through(frozen, weight, dy, &mut self.gradient(stage.inputs[0])[at]);
+                    }
+                }
+            }
+            Op::Take(by) => {
+                let routing = self.lend(*by);
+                let grouped = Lent::grouped(&routing, self.batch.tokens.len());
+                let from = network.slots[stage.inputs[0]].width;
+                let rows = self.gradient(stage.inputs[0]).par_chunks_mut(from).enumerate();
+                rows.for_each(|(token, dx)| grouped.take_back(token, &dy, width, dx));
+                self.put_back(*by, routing);
+            }
+            Op::Give(by) => {
+                let routing = self.lend(*by);
+                let grouped = Lent::grouped(&routing, self.batch.tokens.len());
+                let from = network.slots[stage.inputs[0]].width;
+                if let Some((number, routing)) = by.routed().zip(routing.0.as_ref())
+                    && network.trained_routers[number]
+                {
+                    let rows = input(self, 0);
+                    self.d_shares[number] = routing.share_gradients(&dy, &rows, width);
+                }
+                if active(0) {
+                    let rows = self.gradient(stage.inputs[0]).par_chunks_mut(from).enumerate();
+                    rows.for_each(|(row, dx)| grouped.give_back(row, &dy, width, dx));
+                }
+                self.put_back(*by, routing);
+            }
+            Op::RmsNorm { weight: frozen, epsilon } => {
+                let weight = effective(stage.weight.map(|p| &parameters[p].value[..]), stage.offset, frozen);
+                let x = input(self, 0);
+                let slope = |x: &[f32], dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]| {
+                    slopes::rms_norm(x, &weight, *epsilon as f32, dy, dx, d_weight);
+                };
+                let d_weight = self.norm_back(stage.inputs[0], weight.len(), &x, &dy, slope);
+                if let Some(p) = stage.weight {
+                    parameters[p].gradient.iter_mut().zip(d_weight).for_each(|(to, d)| *to += d);
+                }
+            }
+            Op::LayerNorm { weight: frozen, epsilon, .. } => {
+                if let Some(p) = stage.bias {
+                    add_column_sums(&dy, &mut parameters[p].gradient);
+                }
+                let weight = stage.weight.map_or(&frozen[..], |p| &parameters[p].value[..]);
+                let x = input(self, 0);
+                let slope = |x: &[f32], dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]| {
+                    slopes::layer_norm(x, weight, *epsilon as f32, dy, dx, d_weight);
+                };
+                let d_weight = self.norm_back(stage.inputs[0], weight.len(), &x, &dy, slope);
+                if let Some(p) = stage.weight {
+                    parameters[p].gradient.iter_mut().zip(d_weight).for_each(|(to, d)| *to += d);
+                }
+            }
+            Op::Rope(rope) => {
+                let mut dx = Arc::unwrap_or_clone(dy);
+                let (rope, angles) = (&network.ropes[*rope], &self.angles[*rope]);
+                let rows = dx.par_chunks_mut(width).enumerate();
+                rows.for_each(|(token, dx)| rope.rotate_back(dx, width, angles, token));
+                self.give(stage.inputs[0], Arc::new(dx));
+            }
+            Op::Attention { spec, cache } => {
+                let done = self.attended.remove(&at).expect("what attention made is kept");
+                let made = self.attention(stage, spec, *cache).backward(&done, &dy);
+                for (i, gradient) in [made.q, made.k, made.v].into_iter().enumerate() {
+                    if active(i) {
+                        self.give(stage.inputs[i], Arc::new(gradient));
+                    }
+                }
+            }
+            Op::Add => {
+                for i in (0..2).filter(|i| active(*i)) {
+                    let slot = stage.inputs[i];
+                    match self.spread(slot, output) {
+                        Spread::No => self.give(slot, dy.clone()),
+                        Spread::Row => add_column_sums(&dy, self.gradient(slot)),
+                        Spread::Column => {
+                            let rows = self.gradient(slot).iter_mut().zip(dy.chunks_exact(width));
+                            rows.for_each(|(to, row)| *to += row.iter().sum::<f32>());
+                        }
+                    }
+                }
+            }
+            Op::Mul => {
+                for i in (0..2).filter(|i| active(*i)) {
+                    let (slot, other) = (stage.inputs[i], stage.inputs[1 - i]);
+                    let (spread, value) = (self.spread(other, output), input(self, 1 - i));
+                    let mut product = dy.as_ref().clone();
+                    product.par_chunks_mut(width).enumerate().for_each(|(row, d)| {
+                        d.iter_mut().enumerate().for_each(|(column, d)| *d *= value[spread.at(row, column, width)]);
+                    });
+                    match self.spread(slot, output) {
+                        Spread::No => self.give(slot, Arc::new(product)),
+                        Spread::Row => add_column_sums(&product, self.gradient(slot)),
+                        Spread::Column => {
+                            let rows = self.gradient(slot).iter_mut().zip(product.chunks_exact(width));
+                            rows.for_each(|(to, row)| *to += row.iter().sum::<f32>());
+                        }
+                    }
+                }
+            }
+            Op::Gated(gate) => {
+                let (value, slope): (Numbers, Numbers) = match gate {
+                    Gate::Silu => (kernels::silu, kernels::silu_slope),
+                    Gate::GeluTanh => (kernels::gelu_tanh, kernels::gelu_tanh_slope),
+                };
+                let (x, up) = (input(self, 0), input(self, 1));
+                if active(0) {
+                    self.add_products(stage.inputs[0], &x, slope, &dy, Some(&up));
+                }
+                if active(1) {
+                    self.add_products(stage.inputs[1], &x, value, &dy, None);
+                }
+            }
+            Op::Silu => self.add_products(stage.inputs[0], &input(self, 0), kernels::silu_slope, &dy, None),
+            Op::GeluTanh => self.add_products(stage.inputs[0], &input(self, 0), kernels::gelu_tanh_slope, &dy, None),
+            Op::Gelu => self.slope(stage.inputs[0], &input(self, 0), &dy, slopes::gelu),
+            Op::Tanh => self.slope_of_output(stage, output, &dy, |y| 1.0 - y * y),
+            Op::Sigmoid => self.slope_of_output(stage, output, &dy, |y| y * (1.0 - y)),
+            Op::Relu => self.slope_of_output(stage, output, &dy, |y| if y > 0.0 { 1.0 } else { 0.0 }),
+            Op::Scale(factor) => {
+                let factor = *factor as f32;
+                let mut dx = Arc::unwrap_or_clone(dy);
+                dx.par_chunks_mut(CHUNK).for_each(|dx| dx.iter_mut().for_each(|d| *d *= factor));
+                self.give(stage.inputs[0], Arc::new(dx));
+            }
+            Op::Softmax => {
+                let y = self.values[output].clone().expect("what came out is kept");
+                let rows = self.gradient(stage.inputs[0]).par_chunks_mut(width);
+                let rows = rows.zip(y.par_chunks(width)).zip(dy.par_chunks(width));
+                rows.for_each(|((dx, y), dy)| slopes::softmax(y, dy, dx));
+            }
+            Op::Concat(groups) => {
+                let [a, b] = [0, 1].map(|i| network.slots[stage.inputs[i]].width / groups);
+                for (i, (own, skip)) in [(a, 0), (b, a)].into_iter().enumerate().filter(|(i, _)| active(*i)) {
+                    let to = self.gradient(stage.inputs[i]).chunks_exact_mut(own);
+                    for (to, from) in to.zip(dy.chunks_exact(a + b)) {
+                        to.iter_mut().zip(&from[skip..skip + own]).for_each(|(to, from)| *to += from);
+                    }
+                }
+            }
+            Op::Parameter(_) => {
+                if let Some(p) = stage.weight {
+                    parameters[p].gradient.iter_mut().zip(&*dy).for_each(|(to, d)| *to += d);
+                }
+            }
+            Op::SelectRows => {
+                let rows = &self.batch.rows;
+                let to = self.gradient(stage.inputs[0]);
+                for (row, from) in rows.iter().zip(dy.chunks_exact(width)) {
+                    let to = &mut to[*row as usize * width..][..width];
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                }
+            }
+            Op::Route { .. } | Op::Cache(_) => unreachable!("these were done above"),
+        }
+    }
+
+    /// Adds to the gradient of a norm's input, group by group, and gives that of its weight.
+    fn norm_back(
+        &mut self,
+        slot: usize,
+        n: usize,
+        x: &[f32],
+        dy: &[f32],
+        slope: impl Fn(&[f32], &[f32], &mut [f32], &mut [f32]) + Sync,
+    ) -> Vec<f32> {
+        const GROUPS: usize = 32;
+        let parts = self.gradient(slot).par_chunks_mut(n * GROUPS).zip(x.par_chunks(n * GROUPS));
+        let parts = parts.zip(dy.par_chunks(n * GROUPS)).map(|((dx, x), dy)| {
+            let mut d_weight = vec![0f32; n];
+            for ((dx, x), dy) in dx.chunks_exact_mut(n).zip(x.chunks_exact(n)).zip(dy.chunks_exact(n)) {
+                slope(x, dy, dx, &mut d_weight);
+            }
+            d_weight
+        });
+        // In order, so that the same sums come out whatever the threads do.
+        let parts: Vec<Vec<f32>> = parts.collect();
+        let mut all = vec![0f32; n];
+        parts.iter().for_each(|part| all.iter_mut().zip(part).for_each(|(to, d)| *to += d));
+        all
+    }
+
+    /// Adds f(x) dy, or f(x) dy times another value, to a gradient.
+    fn add_products(&mut self, slot: usize, x: &[f32], f: Numbers, dy: &[f32], times: Option<&[f32]>) {
+        let parts = self.gradient(slot).par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+        parts.enumerate().for_each_init(Vec::new, |made, (part, ((to, x), dy))| {
+            made.resize(x.len(), 0f32);
+            f(x, made);
+            if let Some(times) = times {
+                made.iter_mut().zip(&times[part * CHUNK..]).for_each(|(made, times)| *made *= times);
+            }
+            to.iter_mut().zip(made).zip(dy).for_each(|((to, made), d)| *to += d * *made);
+        });
+    }
+
+    fn slope(&mut self, slot: usize, at: &[f32], dy: &[f32], slope: fn(f32) -> f32) {
+        let to = self.gradient(slot).par_iter_mut().zip(at).zip(dy).with_min_len(CHUNK);
+        to.for_each(|((to, at), d)| *to += d * slope(*at));
+    }
+
+    fn slope_of_output(&mut self, stage: &Stage, output: usize, dy: &[f32], slope: fn(f32) -> f32) {
+        let y = self.values[output].clone().expect("what came out is kept");
+        self.slope(stage.inputs[0], &y, dy, slope);
+    }
+
+    /// Takes a routing out, so that gradients can be written meanwhile.
+    fn lend(&mut self, by: Grouping) -> Lent {
+        Lent(by.routed().map(|number| std::mem::take(&mut self.routings[number])))
+    }
+
+    fn put_back(&mut self, by: Grouping, lent: Lent) {
+        if let Some((number, routing)) = by.routed().zip(lent.0) {
+            self.routings[number] = routing;
+        }
+    }
+}
+
+/// A function of many numbers, one by one.
+type Numbers = fn(&[f32], &mut [f32]);
+
+/// A routing that was taken out.
+struct Lent(Option<Routing>);
+
+impl Lent {
+    fn grouped(&self, tokens: usize) -> Grouped<'_> {
+        self.0.as_ref().map_or(Grouped::Stretches { tokens }, Grouped::Routed)
+    }
+}
+
+/// A norm's weight with what is added to it.
+fn effective<'w>(trained: Option<&'w [f32]>, offset: f32, frozen: &'w [f32]) -> std::borrow::Cow<'w, [f32]> {
+    match trained {
+        Some(weight) if offset != 0.0 => weight.iter().map(|w| w + offset).collect(),
+        Some(weight) => weight.into(),
+        None => frozen.into(),
+    }
+}
+
+/// x W'.
+fn product(frozen: &Matrix, trained: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
+    match trained {
+        _ if x.is_empty() => {}
+        Some(weight) => {
+            let columns = frozen.shape().1;
+            multiply(View::of(x, columns), View::of(weight, columns).turned(), y, Into::Replace, Threads::All);
+        }
+        None => frozen.linear(x, y),
+    }
+}
+
+/// dx = dx + dy W.
+fn back_through(frozen: &Matrix, trained: Option<&[f32]>, dy: &[f32], dx: &mut [f32]) {
+    let (rows, columns) = frozen.shape();
+    match trained {
+        _ if dy.is_empty() => {}
+        Some(weight) => multiply(View::of(dy, rows), View::of(weight, columns), dx, Into::Add, Threads::All),
+        None => through(frozen, dy, dx),
+    }
+}
+
+/// dW = dW + dy' x.
+fn add_outer(dy: &[f32], width: usize, x: &[f32], to: &mut [f32]) {
+    if !dy.is_empty() {
+        let columns = to.len() / width.max(1);
+        multiply(View::of(dy, width).turned(), View::of(x, columns), to, Into::Add, Threads::All);
+    }
+}
+
+fn apply(x: &[f32], y: &mut [f32], f: impl Fn(&[f32], &mut [f32]) + Sync) {
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| f(x, y));
+}
+
+fn gated(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) {
+    let parts = y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
+    parts.for_each(|((y, a), b)| f(a, b, y));
+}
