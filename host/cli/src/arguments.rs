@@ -1,7 +1,7 @@
 //! The command line as a whole; each command's own flags stand in its module.
 
 use crate::commands::{
-    bench, catalog_data, delete, evaluate, export_json, generate, hardware, list, pareto, plugins, report, resume, run,
+    bench, catalog_data, delete, evaluate, export_json, finetune, generate, hardware, list, pareto, plugins, report, resume, run,
     show,
 };
 use clap::{Parser, Subcommand};
@@ -66,6 +66,8 @@ pub enum Command {
     Evaluate(evaluate::Arguments),
     /// Measure the speed and memory of a configuration
     Bench(bench::Arguments),
+    /// Train a model on data by techniques of the fine-tuning stage
+    Finetune(finetune::Arguments),
     /// List, inspect, install, remove and test plugins
     #[command(subcommand)]
     Plugins(plugins::Command),

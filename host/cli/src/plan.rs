@@ -138,6 +138,13 @@ impl Plan {
         }
     }
 
+    /// What techniques that train learn from, if it is named.
+    pub fn replace_training(&mut self, word: Option<&str>) {
+        if let Some(word) = word {
+            self.training = Some(fetch::lasting(word, Kind::Data));
+        }
+    }
+
     /// What a worker needs, with model and data fetched where they are missing.
     pub fn setup(&self, plugin_dirs: Vec<PathBuf>, options: &Options, output: &Output) -> Result<Setup> {
         let model_path = fetch::model(&self.model, output)?;

@@ -1,4 +1,4 @@
-//! What `generate`, `evaluate` and `bench` work on: a trial of a study, or a model as it is.
+//! What `generate`, `evaluate`, `bench` and `finetune` work on: a trial of a study, or a model as it is.
 
 use crate::ending::{fault, usage};
 use crate::home::StoreArguments;
@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
-use aehost_plugins::{Catalog, Options};
+use aehost_plugins::{Catalog, Observer, Options};
 use aehost_study::{Configuration, Reference, Space, StudyRecord, TrialId};
 use aehost_worker::{Setup, Workbench};
 use anyhow::Result;
@@ -32,6 +32,9 @@ pub struct SubjectArguments {
     /// A technique to apply, with settings that differ from its defaults, as in gptq:bits=3,group=32; repeatable
     #[arg(long, value_name = "ID[:NAME=VALUE,...]", conflicts_with = "trial")]
     pub apply: Vec<String>,
+    /// What techniques that train learn from (path or name) [default: the study's]
+    #[arg(long, value_name = "DATA")]
+    pub training: Option<String>,
     /// Where to run: cpu or cuda:N [default: the study's, else cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -71,6 +74,7 @@ impl Subject {
             let mut plan = Plan::new(arguments.model.as_deref(), arguments.device.as_deref(), arguments.threads)?;
             plan.reference = arguments.reference.unwrap_or_default();
             plan.replace_companions(&arguments.companion);
+            plan.replace_training(arguments.training.as_deref());
             let folders = plugins::folders(&arguments.plugins.plugins)?;
             return Ok(Self {
                 record: None,
@@ -96,6 +100,7 @@ impl Subject {
         }
         plan.reference = arguments.reference.unwrap_or(plan.reference);
         plan.replace_companions(&arguments.companion);
+        plan.replace_training(arguments.training.as_deref());
         let apply = arguments.apply.clone();
         // Named techniques stand for themselves: of the study only model, data and plugins are used.
         let trial = if apply.is_empty() { Some(trial(&results, arguments.trial)?) } else { None };
@@ -111,8 +116,13 @@ impl Subject {
 
     /// Opens model, plugins and data.
     pub fn open(&mut self, output: &Output) -> Result<Workbench> {
+        self.open_with(None, output)
+    }
+
+    /// The same; `observer` hears what plugins say.
+    pub fn open_with(&mut self, observer: Option<Observer>, output: &Output) -> Result<Workbench> {
         let setup: Setup = self.plan.setup(self.folders.clone(), &self.options, output)?;
-        let mut workbench = Workbench::open(&setup, None).map_err(fault)?;
+        let mut workbench = Workbench::open(&setup, observer).map_err(fault)?;
         if !self.apply.is_empty() {
             let description = workbench.describe().map_err(fault)?;
             let named = |id: &str| self.apply.iter().any(|words| words.split(':').next() == Some(id));

@@ -5,12 +5,63 @@
 
 mod support;
 
-use aehost_engine::{Device, Example, Trainable, Training, TrainingOptions};
+use aehost_common::Settings;
+use aehost_engine::{
+    Device, Example, FloatType, Model, Rows, Schedule, Sequence, Tensor, Trainable, Training, TrainingOptions, Variant,
+};
+use aehost_graph::{Node, Slot, Spec, ValueId};
 use aehost_plugins::Catalog;
+use std::collections::HashMap;
 use support::{built_by, built_ins, family_models, options, root};
 
 /// How far a number may be off, as a share of the largest of its weight.
 const TOLERANCE: f32 = 1e-4;
+
+/// Puts peft's adapters beside the linear maps of the layers: `y + scale up (down x)`.
+fn adapted(variant: &mut Variant, adapters: &HashMap<String, Tensor>, scale: f64) -> Vec<Trainable> {
+    let modules = [
+        ("query", "self_attn.q_proj"),
+        ("key", "self_attn.k_proj"),
+        ("value", "self_attn.v_proj"),
+        ("output", "self_attn.o_proj"),
+        ("gate", "mlp.gate_proj"),
+        ("up", "mlp.up_proj"),
+        ("down", "mlp.down_proj"),
+    ];
+    let nodes: Vec<Node> = variant.graph().all_nodes().filter(|n| n.spec.op == "linear").cloned().collect();
+    let mut trained = vec![];
+    for node in nodes {
+        let module = modules.iter().find(|(role, _)| *role == node.spec.role).map(|(_, module)| module);
+        let (Some(module), Some(layer)) = (module, node.spec.layer) else { continue };
+        let [a, b] =
+            ["A", "B"].map(|part| format!("base_model.model.model.layers.{layer}.{module}.lora_{part}.weight"));
+        for name in [&a, &b] {
+            variant.put_weight(name, &adapters[name], FloatType::F32).unwrap();
+            trained.push(Trainable { weight: name.clone(), rate: 1.0 });
+        }
+        let mut add = |part: &str, op: &str, inputs: &[ValueId], attributes: Settings, weight: Option<&str>| {
+            let weights = weight.map(|weight| Slot { name: "weight".into(), weight: weight.into() });
+            let spec = Spec {
+                function: "decode".into(),
+                name: format!("{}.{part}", node.spec.name),
+                role: "adapter".into(),
+                layer: Some(layer),
+                op: op.into(),
+                attributes,
+                inputs: inputs.to_vec(),
+                weights: weights.into_iter().collect(),
+            };
+            variant.graph_mut().insert(spec).unwrap().clone()
+        };
+        let none = Settings::default;
+        let down = add("a", "linear", &[node.spec.inputs[0]], none(), Some(&a)).outputs[0];
+        let up = add("b", "linear", &[down], none(), Some(&b)).outputs[0];
+        let scaled = add("scale", "scale", &[up], none().with("factor", scale), None).outputs[0];
+        let sum = add("sum", "add", &[node.outputs[0], scaled], none(), None);
+        variant.graph_mut().replace_uses(node.outputs[0], sum.outputs[0], &[sum.id]).unwrap();
+    }
+    trained
+}
 
 #[test]
 fn gradients_of_every_family_are_those_of_pytorch() {
@@ -56,4 +107,70 @@ fn gradients_of_every_family_are_those_of_pytorch() {
             );
         }
     }
+}
+
+#[test]
+fn lora_follows_peft() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let folder = root().join("tests/fixtures/gradients/lora");
+    let load = |name: &str| candle_core::safetensors::load(folder.join(name), &Device::Cpu).unwrap();
+    let (adapters, reference) = (load("adapter_model.safetensors"), load("reference.safetensors"));
+    let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let close = |what: &str, found: &[f32], expected: &[f32], tolerance: f32| {
+        let largest = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+        let gap = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
+        assert!(found.len() == expected.len() && gap < tolerance, "{what} is off by {gap}");
+    };
+    let mut variant = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
+    let trainable = adapted(&mut variant, &adapters, 2.0);
+    assert_eq!(trainable.len(), adapters.len());
+    let tokens: Vec<Vec<i64>> = reference["tokens"].to_vec2().unwrap();
+    let sequence = |row: &Vec<i64>| row.iter().map(|token| *token as u32).collect::<Vec<u32>>();
+    let examples: Vec<Example> = tokens.iter().map(|row| Example { tokens: sequence(row), answer: 1 }).collect();
+    let run = |checkpointing: bool| {
+        let options = TrainingOptions {
+            steps: 20,
+            learning_rate: 1e-2,
+            schedule: Schedule::Constant,
+            warm_up: 0,
+            weight_decay: 0.01,
+            checkpointing,
+            ..TrainingOptions::default()
+        };
+        let training = Training {
+            variant: &variant,
+            teacher: &variant,
+            trainable: &trainable,
+            examples: &examples,
+            held_out: &[],
+            options: &options,
+            threads: 2,
+            memory: u64::MAX,
+        };
+        (training.gradients().unwrap(), training.run(&mut |_| Ok(())).unwrap())
+    };
+    let ((loss, gradients), trained) = run(false);
+    assert!((loss as f32 - reference["loss"].to_scalar::<f32>().unwrap()).abs() < 1e-5);
+    for (name, gradient) in &gradients {
+        close(name, &numbers(gradient), &numbers(&reference[&format!("gradient.{name}")]), 1e-4);
+    }
+    let losses: Vec<f32> = trained.curve.points.iter().map(|point| point.loss as f32).collect();
+    close("the curve", &losses, &numbers(&reference["losses"]), 1e-4);
+    // Values that are computed again are the same.
+    let ((_, again), recomputed) = run(true);
+    for ((name, gradient), (_, other)) in gradients.iter().zip(&again) {
+        assert_eq!(numbers(gradient), numbers(other), "{name}");
+    }
+    assert_eq!(recomputed.curve.points, trained.curve.points);
+
+    for (name, value) in &trained.weights {
+        close(name, &numbers(value), &numbers(&reference[&format!("final.{name}")]), 1e-3);
+        variant.put_weight(name, value, FloatType::F32).unwrap();
+    }
+    let model = Model::new(&variant, &Device::Cpu, 2).unwrap();
+    let tokens = sequence(&tokens[0]);
+    let part = Sequence { tokens: &tokens, branches: None, cache: &mut model.cache(), rows: Rows::All };
+    let logits = model.forward(&mut [part]).unwrap();
+    // Keys and values are kept as float16 when it runs.
+    close("a logit", &numbers(&logits), &numbers(&reference["logits"]), 1e-3);
 }

@@ -9,7 +9,7 @@ use crate::rig::{Found, Rig, Stopwatch, Subject, built, saying, unreadable};
 use crate::setup::{Description, Setup};
 use crate::training::trainer;
 use aehost_common::{Fault, Metric, Setting, Settings, Value};
-use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
+use aehost_engine::{Calibration, Curve, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Observer, Surroundings};
@@ -226,6 +226,11 @@ impl Workbench {
             self.made.keep(&choices[..=i], variant.clone());
         }
         Ok(variant)
+    }
+
+    /// How losses fell in what was trained for the configurations made since this was last asked.
+    pub fn take_curves(&self) -> Vec<Curve> {
+        self.surroundings.trainer.as_ref().map(|trainer| trainer.take_curves()).unwrap_or_default()
     }
 
     /// A configuration, ready to run.

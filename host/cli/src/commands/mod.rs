@@ -5,6 +5,7 @@ pub mod catalog_data;
 pub mod delete;
 pub mod evaluate;
 pub mod export_json;
+pub mod finetune;
 pub mod generate;
 pub mod hardware;
 pub mod list;
@@ -35,6 +36,7 @@ pub fn run(command: Command, output: &Output) -> Result<Ending> {
         Command::Generate(arguments) => generate::run(&arguments, output),
         Command::Evaluate(arguments) => evaluate::run(&arguments, output),
         Command::Bench(arguments) => bench::run(&arguments, output),
+        Command::Finetune(arguments) => finetune::run(&arguments, output),
         Command::Plugins(command) => plugins::run(&command, output),
         Command::Model(command) => catalog_data::run(&command, Kind::Model, output),
         Command::Data(command) => catalog_data::run(&command, Kind::Data, output),

@@ -8,7 +8,7 @@ use crate::{EngineError, FloatType, Variant};
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What models are trained on.
@@ -55,18 +55,30 @@ pub struct Trainer {
     threads: usize,
     memory: fn() -> u64,
     folder: Option<PathBuf>,
+    /// Of what was trained since they were last taken.
+    curves: Mutex<Vec<Curve>>,
 }
 
 impl Trainer {
     /// For a base model; `source` is asked for training data when it is first needed, and `memory` for the bytes that training
     /// may take.
     pub fn new(base: Variant, threads: usize, memory: fn() -> u64, source: Source) -> Self {
-        Self { source, data: OnceLock::new(), base, threads, memory, folder: None }
+        Self { source, data: OnceLock::new(), base, threads, memory, folder: None, curves: Mutex::default() }
     }
 
     /// Keeps results in a folder.
     pub fn keeping_in(self, folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..self }
+    }
+
+    /// How losses fell in what was trained since this was last asked.
+    pub fn take_curves(&self) -> Vec<Curve> {
+        std::mem::take(&mut self.curves.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn told(&self, curve: Curve) -> Curve {
+        self.curves.lock().unwrap_or_else(PoisonError::into_inner).push(curve.clone());
+        curve
     }
 
     /// Trains some weights of a variant, which then has them, as float32. `see` is shown each point and how many updates there will
@@ -96,7 +108,7 @@ impl Trainer {
             known.filter(|(tensors, _)| trainable.iter().all(|t| tensors.contains_key(&t.weight)))
         {
             put(variant, tensors.iter().map(|(name, value)| (name.as_str(), value)))?;
-            return Ok(curve);
+            return Ok(self.told(curve));
         }
         let (examples, held_out) = data.examples(options.sequence_tokens);
         let training = Training {
@@ -126,7 +138,7 @@ impl Trainer {
             let _ = std::fs::remove_file(state);
         }
         put(variant, trained.weights.iter().map(|(name, value)| (name.as_str(), value)))?;
-        Ok(trained.curve)
+        Ok(self.told(trained.curve))
     }
 
     /// Equal for training that comes to the same.

@@ -93,13 +93,6 @@ fn is_factorable(matrix: &Matrix) -> bool {
     matrix.shape.len() == 2 && matrix.input.is_some()
 }
 
-/// The nodes that use a matrix.
-fn users(model: &Editor, matrix: &Matrix) -> Result<Vec<Node>, Error> {
-    let model = model.model();
-    let nodes = model.users(&matrix.weight).into_iter().map(|id| model.node(id)).collect::<Result<Vec<_>, _>>()?;
-    Ok(nodes.into_iter().filter(|node| node.spec.op == "linear").collect())
-}
-
 /// The value at which a matrix's Gram matrix is taken: its output where that is not wider than its input, and is all its.
 fn observed(model: &Editor, matrix: &Matrix) -> Result<Option<ValueId>, Error> {
     let users = users(model, matrix)?;

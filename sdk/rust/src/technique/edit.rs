@@ -109,9 +109,21 @@ pub fn change(model: &Editor, weight: &str, edit: impl FnOnce(&Tensor) -> Result
 /// # Errors
 /// Those of the host and of `edit`.
 pub fn change_rows(model: &Editor, weight: &str, edit: impl Fn(&Tensor) -> Result<Tensor, Error>) -> Result<(), Error> {
+    change_rows_at(model, weight, |_, rows| edit(rows))
+}
+
+/// The same, with the number of the first row.
+///
+/// # Errors
+/// Those of the host and of `edit`.
+pub fn change_rows_at(
+    model: &Editor,
+    weight: &str,
+    edit: impl Fn(u32, &Tensor) -> Result<Tensor, Error>,
+) -> Result<(), Error> {
     let dtype = model.dtype_of(weight)?;
     let rows = spans(model, weight)?;
-    let edited = rows.map(|rows| edit(&weights::get(&model.model(), weight, Some(rows))?)?.cast(&dtype));
+    let edited = rows.map(|rows| edit(rows.start, &weights::get(&model.model(), weight, Some(rows))?)?.cast(&dtype));
     let edited = edited.collect::<Result<Vec<_>, Error>>()?;
     weights::put(model, weight, &Tensor::concat(0, &edited.iter().collect::<Vec<_>>())?, &dtype)
 }

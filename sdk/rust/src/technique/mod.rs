@@ -1,5 +1,6 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
+mod adapter;
 mod assign;
 mod attention;
 mod basis;
@@ -8,6 +9,7 @@ mod calibrated;
 mod edit;
 mod encoding;
 mod feedback;
+mod fine_tuning;
 mod fold;
 mod insert;
 pub mod knapsack;
@@ -25,14 +27,16 @@ mod stream;
 pub mod testing;
 mod wiring;
 
+pub use adapter::{Adapter, users};
 pub use assign::balanced;
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use basis::times;
 pub use between::{insert_after, insert_before, insert_between};
 pub use calibrated::collect_each;
-pub use edit::{change, change_rows};
+pub use edit::{change, change_rows, change_rows_at};
 pub use encoding::{encode_groups, store_codes};
 pub use feedback::Feedback;
+pub use fine_tuning::FineTuning;
 pub use fold::{Fold, Maker};
 pub use insert::{Insert, Site};
 pub use latent::Latent;
@@ -55,6 +59,7 @@ pub use crate::bindings::imports::aehost::plugin::{
     graph::{Editor, Filter, Model, Node, NodeId, Slot, Spec, ValueId},
     runtime_policy,
     tensor::Tensor,
+    training::{self, Trainable},
     weights::{self, Part, Representation, Span, Weight},
 };
 use crate::bindings::technique::exports::aehost::plugin::technique as exports;
