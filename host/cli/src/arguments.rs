@@ -1,8 +1,8 @@
 //! The command line as a whole; each command's own flags stand in its module.
 
 use crate::commands::{
-    bench, catalog_data, delete, evaluate, export_json, finetune, generate, hardware, list, pareto, plugins, report, resume, run,
-    show,
+    bench, catalog_data, delete, evaluate, export_json, finetune, generate, hardware, list, pareto, plugins, report,
+    resume, run, show,
 };
 use clap::{Parser, Subcommand};
 

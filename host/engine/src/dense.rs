@@ -7,6 +7,7 @@ use crate::lanes::{LANES, Lanes, Level, Portion, QUAD, at_level, portions};
 use crate::representation::SPARSE_BLOCK;
 use crate::threads::SendPointer;
 use crate::{FloatType, Representation};
+use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -211,6 +212,59 @@ impl Dense {
                 }
             }
         });
+    }
+
+    /// Some rows with the columns exchanged, as a matrix of float32 in `numbers`, which must be as long as [`Dense::numbers_of`]
+    /// says; the first is the first of a tile. None of a sparse one.
+    pub fn exchanged(&self, rows: Range<usize>, mut numbers: Vec<f32>) -> Result<Self, Vec<f32>> {
+        if self.positions.is_some() {
+            return Err(numbers);
+        }
+        let (first, count, columns) = (rows.start / LANES, rows.len(), self.columns);
+        let tiles = numbers.par_chunks_mut(LANES * count).enumerate();
+        tiles.for_each(|(at, to)| {
+            // Sixteen columns of sixteen rows stand together before and after.
+            let wide = (columns - at * LANES).min(LANES);
+            for (tile, to) in (first..).zip(to.chunks_mut(LANES * LANES)) {
+                let start = (tile * columns + at * LANES) * LANES;
+                let mut square = [[0f32; LANES]; LANES];
+                let range = start..start + wide * LANES;
+                let room = &mut square.as_flattened_mut()[..wide * LANES];
+                match &self.numbers {
+                    Numbers::F32(numbers) => room.copy_from_slice(&numbers[range]),
+                    Numbers::F16(numbers) => numbers[range].convert_to_f32_slice(room),
+                    Numbers::BF16(numbers) => numbers[range].convert_to_f32_slice(room),
+                }
+                to.copy_from_slice(&turned(square).as_flattened()[..to.len()]);
+            }
+        });
+        Ok(Self { rows: columns, columns: count, numbers: Numbers::F32(numbers), positions: None })
+    }
+
+    /// The same of rows one after another, as float32.
+    pub fn exchanged_of(rows: &[f32], columns: usize, mut numbers: Vec<f32>) -> Self {
+        let count = rows.len() / columns.max(1);
+        numbers.par_chunks_mut(LANES * count).enumerate().for_each(|(at, to)| {
+            let wide = (columns - at * LANES).min(LANES);
+            for (row, to) in rows.chunks_exact(columns).zip(to.chunks_exact_mut(LANES)) {
+                to[..wide].copy_from_slice(&row[at * LANES..at * LANES + wide]);
+                to[wide..].fill(0.0);
+            }
+        });
+        Self { rows: columns, columns: count, numbers: Numbers::F32(numbers), positions: None }
+    }
+
+    /// Float32 numbers of a matrix `[rows, columns]`.
+    pub fn numbers_of(rows: usize, columns: usize) -> usize {
+        rows.next_multiple_of(LANES) * columns
+    }
+
+    /// Its numbers, where they are float32.
+    pub fn into_numbers(self) -> Vec<f32> {
+        match self.numbers {
+            Numbers::F32(numbers) => numbers,
+            _ => vec![],
+        }
     }
 
     /// The rows as they were packed.
@@ -447,6 +501,18 @@ mod tests {
             for r in 0..rows {
                 dense.decode_row(r, &mut row);
                 prop_assert_eq!(&row, &weights[r * columns..(r + 1) * columns]);
+            }
+            // Rows from a tile on, columns exchanged, from the packed numbers and from plain ones.
+            let first = LANES.min(rows / 2 / LANES * LANES);
+            let room = || vec![f32::NAN; Dense::numbers_of(columns, rows - first)];
+            let plain = Dense::exchanged_of(&weights[first * columns..], columns, room());
+            for made in dense.exchanged(first..rows, room()).into_iter().chain([plain]) {
+                let mut column = vec![f32::NAN; rows - first];
+                for c in 0..columns {
+                    made.decode_row(c, &mut column);
+                    prop_assert!(column.iter().eq(weights[first * columns..].iter().skip(c).step_by(columns)));
+                }
+                prop_assert!(made.into_numbers().iter().all(|number| number.is_finite()));
             }
             let x: Vec<f32> = (0..tokens * columns).map(|_| next()).collect();
             for level in Level::available() {

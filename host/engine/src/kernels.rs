@@ -288,6 +288,41 @@ multiversion!(
     root_mean_square_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
 );
 
+#[inline(always)]
+fn root_mean_square_norm_back_body<const FUSED: bool>(
+    x: &[f32],
+    weight: &[f32],
+    epsilon: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    d_weight: &mut [f32],
+) {
+    let n = x.len() as f32;
+    let inverse = 1.0 / (dot_body::<FUSED>(x, x) / n + epsilon).sqrt();
+    let mut sums = [0f32; LANES];
+    let (mut xs, mut ws, mut ds) = (x.chunks_exact(LANES), weight.chunks_exact(LANES), dy.chunks_exact(LANES));
+    for ((x, w), d) in (&mut xs).zip(&mut ws).zip(&mut ds) {
+        for (((sum, x), w), d) in sums.iter_mut().zip(x).zip(w).zip(d) {
+            *sum = fma::<FUSED>(x * w, *d, *sum);
+        }
+    }
+    let rest = xs.remainder().iter().zip(ws.remainder()).zip(ds.remainder());
+    let sum = total(sums) + rest.map(|((x, w), d)| x * w * d).sum::<f32>();
+    let along = sum * inverse * inverse / n;
+    for (((dx, x), d), w) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
+        *dx += inverse * (d * w - x * along);
+    }
+    for ((to, x), d) in d_weight.iter_mut().zip(x).zip(dy) {
+        *to += d * x * inverse;
+    }
+}
+
+multiversion!(
+    /// Adds the gradients of a norm by the root of the mean square, of x and of the weight, from that of what came out.
+    root_mean_square_norm_back, root_mean_square_norm_back_avx2,
+    root_mean_square_norm_back_body(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], d_weight: &mut [f32])
+);
+
 /// x less its mean over its standard deviation, times the weight, plus the bias.
 pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, epsilon: f32, out: &mut [f32]) {
     let mean = x.iter().sum::<f32>() / x.len() as f32;

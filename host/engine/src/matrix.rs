@@ -11,6 +11,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use rayon::prelude::*;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A matrix `[rows, columns]`.
@@ -98,10 +99,19 @@ impl Matrix {
         }
     }
 
-    /// Some rows from `first` on, as float32, in parallel; of a matrix on the CPU.
-    pub fn decode(&self, first: usize, out: &mut [f32]) {
-        let rows = out.par_chunks_mut(self.shape().1.max(1)).enumerate();
-        rows.for_each(|(row, out)| self.row(first + row, out));
+    /// Some rows with the columns exchanged, `numbers` as [`Dense::exchanged`] takes them; of a matrix on the CPU.
+    pub fn exchanged(&self, rows: Range<usize>, numbers: Vec<f32>) -> Dense {
+        let numbers = match self {
+            Self::Dense(dense) => match dense.exchanged(rows.clone(), numbers) {
+                Ok(made) => return made,
+                Err(numbers) => numbers,
+            },
+            _ => numbers,
+        };
+        let columns = self.shape().1;
+        let mut decoded = vec![0f32; rows.len() * columns];
+        decoded.par_chunks_mut(columns).zip(rows).for_each(|(to, row)| self.row(row, to));
+        Dense::exchanged_of(&decoded, columns, numbers)
     }
 
     /// y = x W', with x `[m, columns]` and y `[m, rows]`, of a matrix on the CPU, on the threads of the current pool.

@@ -9,6 +9,7 @@ mod kept;
 mod loss;
 mod network;
 mod options;
+mod room;
 mod slopes;
 mod tape;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use examples::{Pass, order};
 use loss::{Goal, loss};
 use network::{Network, Parameter};
 pub use options::{Objective, Schedule, TrainingOptions};
+use room::Room;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -182,6 +184,9 @@ struct Run<'a> {
     network: Network,
     teacher: Option<Network>,
     parameters: Vec<Parameter>,
+    room: Room,
+    /// Tokens of the last pass.
+    tokens: usize,
     moments: Vec<Moments>,
     rates: Vec<f64>,
     /// Examples still to come before the next time through, the next one last.
@@ -232,6 +237,8 @@ impl<'a> Run<'a> {
             moments: parameters.iter().map(Moments::of).collect(),
             rates: of.trainable.iter().map(|t| t.rate).collect(),
             parameters,
+            room: Room::default(),
+            tokens: 0,
             queue: vec![],
             through: 0,
             step: 0,
@@ -319,8 +326,8 @@ impl<'a> Run<'a> {
     }
 
     /// The rows that are selected of a pass without gradients.
-    fn selected(network: &Network, pass: &Pass, angles: &[Angles], parameters: &[Parameter]) -> Vec<f32> {
-        let mut tape = Tape::new(network, &pass.batch, angles);
+    fn selected(network: &Network, pass: &Pass, angles: &[Angles], parameters: &[Parameter], room: &Room) -> Vec<f32> {
+        let mut tape = Tape::new(network, &pass.batch, angles, room);
         tape.forward(network.body(), parameters, Keep::Nothing);
         tape.take_value(network.selected)
     }
@@ -328,12 +335,12 @@ impl<'a> Run<'a> {
     /// The sum of the losses of a pass.
     fn loss_of(&self, pass: &Pass) -> f64 {
         let angles = angles(&self.network, pass);
-        let rows = Self::selected(&self.network, pass, &angles, &self.parameters);
+        let rows = Self::selected(&self.network, pass, &angles, &self.parameters, &self.room);
         let taught = self.taught(pass);
         let mut sum = 0.0;
         for part in parts(pass.targets.len()) {
             let chunk = rows_of(&self.network, &rows, &part);
-            let mut tape = Tape::of_rows(&self.network, &pass.batch, &angles, chunk);
+            let mut tape = Tape::of_rows(&self.network, &pass.batch, &angles, &self.room, chunk);
             tape.forward(self.network.tail(), &self.parameters, Keep::Nothing);
             let mut logits = tape.take_value(self.network.logits);
             sum += self.loss(pass, &part, taught.as_deref(), &mut logits, 0.0);
@@ -344,7 +351,7 @@ impl<'a> Run<'a> {
     /// The teacher's selected rows.
     fn taught(&self, pass: &Pass) -> Option<Vec<f32>> {
         let teacher = self.teacher.as_ref()?;
-        Some(Self::selected(teacher, pass, &angles(teacher, pass), &[]))
+        Some(Self::selected(teacher, pass, &angles(teacher, pass), &[], &self.room))
     }
 
     /// The loss of some rows, whose logits become their gradients.
@@ -354,7 +361,7 @@ impl<'a> Run<'a> {
             None => loss(logits, &weights, &Goal::Tokens(&pass.targets[part.clone()]), scale),
             Some((teacher, rows)) => {
                 let chunk = rows_of(teacher, rows, part);
-                let mut tape = Tape::of_rows(teacher, &pass.batch, &[], chunk);
+                let mut tape = Tape::of_rows(teacher, &pass.batch, &[], &self.room, chunk);
                 tape.forward(teacher.tail(), &[], Keep::Nothing);
                 let expected = tape.take_value(teacher.logits);
                 let goal = Goal::Teacher { logits: &expected, temperature: self.of.options.temperature as f32 };
@@ -365,11 +372,15 @@ impl<'a> Run<'a> {
 
     /// Adds the gradients of `scale` times the losses of a pass, whose sum it gives.
     fn gradients(&mut self, pass: &Pass, scale: f32) -> f64 {
+        // Buffers of other lengths would only stand about.
+        if std::mem::replace(&mut self.tokens, pass.batch.tokens.len()) != pass.batch.tokens.len() {
+            self.room.clear();
+        }
         let angles = angles(&self.network, pass);
         let taught = self.taught(pass);
         let mut parameters = std::mem::take(&mut self.parameters);
         let network = &self.network;
-        let mut tape = Tape::new(network, &pass.batch, &angles);
+        let mut tape = Tape::new(network, &pass.batch, &angles, &self.room);
         let checkpointing = self.of.options.checkpointing;
         let keep = if checkpointing { Keep::Borders } else { Keep::All };
         tape.forward(network.body(), &parameters, keep);
@@ -377,7 +388,7 @@ impl<'a> Run<'a> {
         let mut gradient = Vec::with_capacity(rows.len());
         let mut sum = 0.0;
         for part in parts(pass.targets.len()) {
-            let mut end = Tape::of_rows(network, &pass.batch, &angles, rows_of(network, &rows, &part));
+            let mut end = Tape::of_rows(network, &pass.batch, &angles, &self.room, rows_of(network, &rows, &part));
             end.forward(network.tail(), &parameters, Keep::All);
             let mut logits = end.take_value(network.logits);
             sum += self.loss(pass, &part, taught.as_deref(), &mut logits, scale);

@@ -1,5 +1,5 @@
-//! Attention without a cache, forwards and backwards, a block of queries at a time: what is kept between the two is one number
-//! a query and head, by which shares are computed again (Dao et al., arXiv 2205.14135, algorithms 1 and 4).
+//! Attention without a cache, forwards and backwards, a block of queries at a time: nothing is kept between the two but what
+//! came out, and shares are computed again (Dao et al., arXiv 2205.14135, algorithms 1 and 4).
 
 use super::gemm::{Into, Threads, View, multiply};
 use crate::attention::AttentionSpec;
@@ -20,13 +20,6 @@ pub(super) struct Attention<'a> {
     pub v: &'a [f32],
     /// The tokens of each sequence.
     pub parts: &'a [Range<usize>],
-}
-
-/// What comes out: `[tokens, heads * value_dim]`, and ln of the sum of exponentials of each query's scores,
-/// `[tokens, heads]`.
-pub(super) struct Attended {
-    pub y: Vec<f32>,
-    pub log_sums: Vec<f32>,
 }
 
 /// Gradients of queries, keys and values, shaped like them.
@@ -119,69 +112,54 @@ impl Attention<'_> {
         }
     }
 
-    /// All queries.
-    pub fn forward(&self) -> Attended {
-        let (heads, value_dim, group) = (self.spec.heads, self.spec.value_dim, self.group());
-        let all = self.parts.iter().map(ExactSizeIterator::len).sum::<usize>();
+    /// What comes out, `[tokens, heads * value_dim]`.
+    pub fn forward(&self, y: &mut [f32]) {
         let tasks = self.tasks();
-        let made: Vec<(Vec<f32>, Vec<f32>)> = tasks.par_iter().map(|task| self.forward_task(*task)).collect();
-        let mut done = Attended { y: vec![0f32; all * heads * value_dim], log_sums: vec![0f32; all * heads] };
-        for (task, (y, log_sums)) in tasks.iter().zip(made) {
-            let part = self.parts[task.part].clone();
-            for product in 0..group {
-                let head = task.kv * group + product;
-                let of_head = product * part.len();
-                for (i, token) in part.clone().enumerate() {
-                    let columns = self.output_columns(head);
-                    done.y[token * heads * value_dim..][columns]
-                        .copy_from_slice(&y[(of_head + i) * value_dim..][..value_dim]);
-                    done.log_sums[token * heads + head] = log_sums[of_head + i];
-                }
+        let made: Vec<Vec<f32>> = tasks.par_iter().map(|task| self.forward_task(*task)).collect();
+        for (task, of) in tasks.iter().zip(made) {
+            let length = self.parts[task.part].len() * self.spec.value_dim;
+            for (product, of_head) in of.chunks_exact(length).enumerate() {
+                self.place(of_head, *task, self.output_columns(task.kv * self.group() + product), y);
             }
         }
-        done
     }
 
-    /// The outputs of a task's heads, `[group, tokens, value_dim]`, and their log-sums.
-    fn forward_task(&self, task: Task) -> (Vec<f32>, Vec<f32>) {
+    /// The outputs of a task's heads, `[group, tokens, value_dim]`.
+    fn forward_task(&self, task: Task) -> Vec<f32> {
         let (tokens, dim) = (self.parts[task.part].len(), self.spec.value_dim);
         let mut y = vec![0f32; self.group() * tokens * dim];
-        let mut log_sums = vec![0f32; self.group() * tokens];
-        let mut scores = Vec::new();
+        let mut shares = Vec::new();
         for product in 0..self.group() {
             let head = task.kv * self.group() + product;
             for block in self.blocks(tokens) {
-                self.scores(task, head, &block, &mut scores);
-                let at = product * tokens + block.queries.start;
-                for (row, log_sum) in scores.chunks_exact_mut(block.keys.len()).zip(&mut log_sums[at..]) {
-                    *log_sum = kernels::log_sum_exp(row);
-                    kernels::softmax(row);
-                }
+                self.scores(task, head, &block, &mut shares);
+                shares.chunks_exact_mut(block.keys.len()).for_each(kernels::softmax);
                 let v = self.head(self.v, task, &block.keys, self.value_columns(task.kv));
-                let to = &mut y[at * dim..][..block.queries.len() * dim];
-                multiply(View::of(&scores, block.keys.len()), v, to, Into::Replace, Threads::One);
+                let to = &mut y[(product * tokens + block.queries.start) * dim..][..block.queries.len() * dim];
+                multiply(View::of(&shares, block.keys.len()), v, to, Into::Replace, Threads::One);
             }
         }
-        (y, log_sums)
+        y
     }
 
-    /// From the gradient of what came out.
-    pub fn backward(&self, done: &Attended, dy: &[f32]) -> Gradients {
+    /// From the gradient of what came out; `to` is overwritten.
+    pub fn backward(&self, y: &[f32], dy: &[f32], to: &mut Gradients) {
         let tasks = self.tasks();
-        let made: Vec<Gradients> = tasks.par_iter().map(|task| self.backward_task(*task, done, dy)).collect();
-        let mut all =
-            Gradients { q: vec![0f32; self.q.len()], k: vec![0f32; self.k.len()], v: vec![0f32; self.v.len()] };
+        let made: Vec<Gradients> = tasks.par_iter().map(|task| self.backward_task(*task, y, dy)).collect();
+        if self.cache.values_are_keys {
+            // Values are only the first elements of keys; the others have no gradient.
+            to.v.fill(0.0);
+        }
         for (task, of) in tasks.iter().zip(made) {
             let tokens = self.parts[task.part].len();
             for product in 0..self.group() {
                 let columns = self.query_columns(task.kv * self.group() + product);
                 let from = &of.q[product * tokens * self.spec.head_dim..][..tokens * self.spec.head_dim];
-                self.place(from, *task, columns, &mut all.q);
+                self.place(from, *task, columns, &mut to.q);
             }
-            self.place(&of.k, *task, self.key_columns(task.kv), &mut all.k);
-            self.place(&of.v, *task, self.value_columns(task.kv), &mut all.v);
+            self.place(&of.k, *task, self.key_columns(task.kv), &mut to.k);
+            self.place(&of.v, *task, self.value_columns(task.kv), &mut to.v);
         }
-        all
     }
 
     /// Puts the rows of a head where they belong.
@@ -194,7 +172,7 @@ impl Attention<'_> {
     }
 
     /// Gradients of a task's queries `[group, tokens, head_dim]`, and of its keys and values.
-    fn backward_task(&self, task: Task, done: &Attended, dy: &[f32]) -> Gradients {
+    fn backward_task(&self, task: Task, y: &[f32], dy: &[f32]) -> Gradients {
         let tokens = self.parts[task.part].len();
         let (dim, value_dim, heads) = (self.spec.head_dim, self.spec.value_dim, self.spec.heads);
         let mut of = Gradients {
@@ -202,36 +180,33 @@ impl Attention<'_> {
             k: vec![0f32; tokens * dim],
             v: vec![0f32; tokens * value_dim],
         };
-        let (mut shares, mut d_scores) = (Vec::new(), Vec::new());
+        let (mut shares, mut d_scores, mut slopes) = (Vec::new(), Vec::new(), Vec::new());
         for product in 0..self.group() {
             let head = task.kv * self.group() + product;
             for block in self.blocks(tokens) {
                 let keys = block.keys.len();
                 self.scores(task, head, &block, &mut shares);
+                slopes.clear();
+                if let Some(cap) = self.spec.softcap {
+                    // What a query does not see has no share, so its slope does not matter.
+                    slopes.extend(shares.iter().map(|s| 1.0 - (s.max(-cap) / cap) * (s.max(-cap) / cap)));
+                }
+                shares.chunks_exact_mut(keys).for_each(kernels::softmax);
                 d_scores.resize(shares.len(), 0.0);
                 let of_head = self.head(dy, task, &block.queries, self.output_columns(head));
                 let v = self.head(self.v, task, &block.keys, self.value_columns(task.kv));
                 multiply(of_head, v.turned(), &mut d_scores, Into::Replace, Threads::One);
-                for (i, query) in block.queries.clone().enumerate() {
-                    let token = self.parts[task.part].start + query;
-                    let row = |x: &[f32]| -> Range<usize> {
-                        debug_assert!(x.len() > token * heads * value_dim);
-                        let start = token * heads * value_dim + head * value_dim;
-                        start..start + value_dim
-                    };
+                let rows = shares.chunks_exact(keys).zip(d_scores.chunks_exact_mut(keys));
+                for ((shares, gradients), query) in rows.zip(block.queries.clone()) {
+                    let start = ((self.parts[task.part].start + query) * heads + head) * value_dim;
+                    let own = start..start + value_dim;
                     // The sum over keys of share and its gradient is that over the output and its gradient.
-                    let whole: f32 = dy[row(dy)].iter().zip(&done.y[row(&done.y)]).map(|(a, b)| a * b).sum();
-                    let log_sum = done.log_sums[token * heads + head];
-                    let scores = &mut shares[i * keys..][..keys];
-                    let gradients = &mut d_scores[i * keys..][..keys];
-                    for (score, gradient) in scores.iter_mut().zip(gradients) {
-                        let share = (*score - log_sum).exp();
-                        let inner = self.spec.softcap.filter(|_| share > 0.0);
-                        let slope = inner.map_or(1.0, |cap| 1.0 - (*score / cap) * (*score / cap));
-                        *gradient = share * (*gradient - whole) * slope * self.spec.scale;
-                        *score = share;
+                    let whole: f32 = dy[own.clone()].iter().zip(&y[own]).map(|(a, b)| a * b).sum();
+                    for (share, gradient) in shares.iter().zip(gradients) {
+                        *gradient = share * (*gradient - whole) * self.spec.scale;
                     }
                 }
+                d_scores.iter_mut().zip(&slopes).for_each(|(d, slope)| *d *= slope);
                 let q = self.head(self.q, task, &block.queries, self.query_columns(head));
                 let k = self.head(self.k, task, &block.keys, self.key_columns(task.kv));
                 let (d, shares) = (View::of(&d_scores, keys), View::of(&shares, keys));

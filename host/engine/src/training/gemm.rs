@@ -1,11 +1,14 @@
 //! Products of plain matrices in any order of rows and columns, and of gradients with weights in any representation.
 
+use super::room::Room;
+use crate::dense::Dense;
 use crate::matrix::Matrix;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Rows of a weight that are decoded at once: few enough for the cache, enough for a product.
-const STRIPE: usize = 256;
+/// Rows of a weight that are decoded at once.
+const STRIPE: usize = 2048;
 
 /// A matrix in memory.
 #[derive(Clone, Copy)]
@@ -102,16 +105,36 @@ pub(super) fn multiply(a: View<'_>, b: View<'_>, to: &mut [f32], into: Into, thr
     }
 }
 
-/// dx = dx + dy W of a weight that is not trained, whose rows are decoded some at a time: there is no second copy of it.
-pub(super) fn through(weight: &Matrix, dy: &[f32], dx: &mut [f32]) {
+/// dx = dy W, or dx + dy W, of a weight that is not trained, whose rows are decoded some at a time, rows and columns exchanged:
+/// there is no second copy of it, and the product is one like any other.
+pub(super) fn through(weight: &Matrix, dy: &[f32], dx: &mut [f32], mut into: Into, room: &Room) {
     let (rows, columns) = weight.shape();
-    let mut stripe = vec![0f32; STRIPE.min(rows) * columns];
     for first in (0..rows).step_by(STRIPE) {
         let count = STRIPE.min(rows - first);
-        let stripe = &mut stripe[..count * columns];
-        weight.decode(first, stripe);
-        let dy = View::of(dy, rows).columns(first..first + count);
-        multiply(dy, View::of(stripe, columns), dx, Into::Add, Threads::All);
+        let numbers = room.take(Dense::numbers_of(columns, count));
+        let exchanged = weight.exchanged(first..first + count, numbers);
+        let mut stripe = None;
+        let dy = match count == rows {
+            true => dy,
+            false => {
+                let mut part = room.take(dy.len() / rows * count);
+                let lines = part.par_chunks_mut(count).zip(dy.par_chunks(rows));
+                lines.for_each(|(to, from)| to.copy_from_slice(&from[first..first + count]));
+                stripe.insert(part).as_slice()
+            }
+        };
+        if into == Into::Replace {
+            exchanged.linear(dy, dx);
+        } else {
+            let mut more = room.take(dx.len());
+            exchanged.linear(dy, &mut more);
+            let parts = dx.par_chunks_mut(columns * 16).zip(more.par_chunks(columns * 16));
+            parts.for_each(|(dx, more)| dx.iter_mut().zip(more).for_each(|(dx, more)| *dx += more));
+            room.give(Some(Arc::new(more)));
+        }
+        into = Into::Add;
+        room.give(Some(Arc::new(exchanged.into_numbers())));
+        room.give(stripe.map(Arc::new));
     }
 }
 

@@ -192,7 +192,7 @@ impl Network {
                     let other = |i: usize| Some(input(1 - i)).filter(|_| self.active[input(i)]);
                     (0..2).filter_map(other).collect()
                 }
-                Op::Attention { .. } => stage.inputs[..3].to_vec(),
+                Op::Attention { .. } => stage.inputs[..3].iter().copied().chain(output).collect(),
                 Op::Tanh | Op::Sigmoid | Op::Relu | Op::Softmax => output.into_iter().collect(),
                 Op::Give(Grouping::Routed(routing)) if self.trained_routers[*routing] => vec![input(0)],
                 _ => vec![],

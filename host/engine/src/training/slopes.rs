@@ -8,19 +8,6 @@ pub(super) fn gelu(x: f32) -> f32 {
     (below + x * density) as f32
 }
 
-/// Adds the gradients of one group of a norm by the root of the mean square: of x, and of the weight.
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]) {
-    let n = x.len() as f32;
-    let inverse = 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / n + epsilon).sqrt();
-    let along = x.iter().zip(dy).zip(weight).map(|((x, d), w)| x * d * w).sum::<f32>() * inverse * inverse / n;
-    for (((dx, x), d), w) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
-        *dx += inverse * (d * w - x * along);
-    }
-    for ((to, x), d) in d_weight.iter_mut().zip(x).zip(dy) {
-        *to += d * x * inverse;
-    }
-}
-
 /// Adds the gradients of one group of a norm by mean and variance: of x, and of the weight.
 pub(super) fn layer_norm(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]) {
     let n = x.len() as f32;

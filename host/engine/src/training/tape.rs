@@ -1,8 +1,9 @@
 //! One pass over packed sequences: forwards, keeping what gradients are computed from, and backwards.
 
-use super::attention::{Attended, Attention};
+use super::attention::{Attention, Gradients};
 use super::gemm::{Into, Threads, View, add_column_sums, multiply, through};
 use super::network::{Network, Parameter, Stage};
+use super::room::Room;
 use super::slopes;
 use crate::attention::AttentionSpec;
 use crate::batch::Batch;
@@ -12,7 +13,6 @@ use crate::program::{Gate, Op, RowSpace};
 use crate::rope::Angles;
 use crate::routing::{Grouped, Grouping, Routing};
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,12 +37,19 @@ pub(super) struct Tape<'a> {
     /// Rows of what stands after the selection.
     selected: usize,
     angles: &'a [Angles],
+    room: &'a Room,
     values: Vec<Option<Arc<Vec<f32>>>>,
     gradients: Vec<Option<Arc<Vec<f32>>>>,
     routings: Vec<Routing>,
     /// Gradients of the shares of each router, `[tokens, top_k]`.
     d_shares: Vec<Vec<f32>>,
-    attended: HashMap<usize, Attended>,
+}
+
+impl Drop for Tape<'_> {
+    fn drop(&mut self) {
+        let all = self.values.iter_mut().chain(&mut self.gradients);
+        all.for_each(|buffer| self.room.give(buffer.take()));
+    }
 }
 
 /// How a value goes with one of more rows or columns.
@@ -68,24 +75,31 @@ impl Spread {
 
 impl<'a> Tape<'a> {
     /// An empty one.
-    pub fn new(network: &'a Network, batch: &'a Batch, angles: &'a [Angles]) -> Self {
+    pub fn new(network: &'a Network, batch: &'a Batch, angles: &'a [Angles], room: &'a Room) -> Self {
         Self {
             network,
             batch,
             selected: batch.rows.len(),
             angles,
+            room,
             values: vec![None; network.slots.len()],
             gradients: vec![None; network.slots.len()],
             routings: (0..network.routings).map(|_| Routing::default()).collect(),
             d_shares: vec![Vec::new(); network.routings],
-            attended: HashMap::new(),
         }
     }
 
     /// One for some of the selected rows, which stand where they were selected to.
-    pub fn of_rows(network: &'a Network, batch: &'a Batch, angles: &'a [Angles], rows: Vec<f32>) -> Self {
+    pub fn of_rows(
+        network: &'a Network,
+        batch: &'a Batch,
+        angles: &'a [Angles],
+        room: &'a Room,
+        rows: Vec<f32>,
+    ) -> Self {
         let width = network.slots[network.selected].width;
-        let mut tape = Self { selected: rows.len() / width, ..Self::new(network, batch, angles) };
+        let mut tape = Self::new(network, batch, angles, room);
+        tape.selected = rows.len() / width;
         tape.values[network.selected] = Some(Arc::new(rows));
         tape
     }
@@ -126,7 +140,7 @@ impl<'a> Tape<'a> {
         let network = self.network;
         for at in range {
             let stage = &network.stages[at];
-            self.step(at, stage, parameters, keep);
+            self.step(stage, parameters);
             for slot in &stage.release {
                 let kept = match keep {
                     Keep::Nothing => false,
@@ -134,13 +148,13 @@ impl<'a> Tape<'a> {
                     Keep::All => network.borders[*slot] || network.kept[*slot],
                 };
                 if !kept {
-                    self.values[*slot] = None;
+                    self.room.give(self.values[*slot].take());
                 }
             }
         }
     }
 
-    fn step(&mut self, at: usize, stage: &Stage, parameters: &[Parameter], keep: Keep) {
+    fn step(&mut self, stage: &Stage, parameters: &[Parameter]) {
         let Some(&output) = stage.outputs.first() else {
             if let Op::Route { spec, routing } = &stage.op {
                 let mut made = std::mem::take(&mut self.routings[*routing]);
@@ -152,7 +166,7 @@ impl<'a> Tape<'a> {
         let input = |i: usize| self.value(stage.inputs[i]);
         let weight = stage.weight.map(|p| &parameters[p].value[..]);
         let width = self.network.slots[output].width;
-        let mut y = vec![0f32; self.len(output)];
+        let mut y = self.room.take(self.len(output));
         match &stage.op {
             Op::Embedding { weight: frozen, scale } => {
                 let factor = scale.map_or(1.0, |scale| scale as f32);
@@ -211,16 +225,11 @@ impl<'a> Tape<'a> {
                 for (output, input) in stage.outputs.iter().zip(&stage.inputs).take(2) {
                     self.values[*output] = self.values[*input].clone();
                 }
+                self.room.give(Some(Arc::new(y)));
                 return;
             }
             Op::Attention { spec, cache } => {
-                let done = self.attention(stage, spec, *cache).forward();
-                if keep == Keep::All && stage.active {
-                    y.copy_from_slice(&done.y);
-                    self.attended.insert(at, done);
-                } else {
-                    y = done.y;
-                }
+                self.attention(stage, spec, *cache).forward(&mut y);
             }
             Op::Add => self.combine(stage, output, &mut y, |a, b| a + b),
             Op::Mul => self.combine(stage, output, &mut y, |a, b| a * b),
@@ -297,9 +306,19 @@ impl<'a> Tape<'a> {
 
     /// The gradient of a slot, to be added to.
     fn gradient(&mut self, slot: usize) -> &mut [f32] {
-        let len = self.len(slot);
-        let gradient = self.gradients[slot].get_or_insert_with(|| Arc::new(vec![0f32; len]));
-        Arc::make_mut(gradient).as_mut_slice()
+        let (gradient, into) = self.gradient_or_room(slot);
+        if into == Into::Replace {
+            gradient.par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(0.0));
+        }
+        gradient
+    }
+
+    /// The gradient of a slot, to be added to, or room for the first that comes.
+    fn gradient_or_room(&mut self, slot: usize) -> (&mut [f32], Into) {
+        let into = if self.gradients[slot].is_some() { Into::Add } else { Into::Replace };
+        let (len, room) = (self.len(slot), self.room);
+        let gradient = self.gradients[slot].get_or_insert_with(|| Arc::new(room.take(len)));
+        (Arc::make_mut(gradient).as_mut_slice(), into)
     }
 
     /// Adds to the gradient of a slot what is its own already.
@@ -310,6 +329,7 @@ impl<'a> Tape<'a> {
         }
         let to = self.gradient(slot).par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
         to.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
+        self.room.give(Some(gradient));
     }
 
     /// Goes back over some steps. Gradients of parameters are added to; values that the steps made are let go of.
@@ -318,16 +338,16 @@ impl<'a> Tape<'a> {
         for at in range.rev() {
             let stage = &network.stages[at];
             if stage.active {
-                self.step_back(at, stage, parameters);
+                self.step_back(stage, parameters);
             }
             for slot in &stage.outputs {
-                self.values[*slot] = None;
-                self.gradients[*slot] = None;
+                self.room.give(self.values[*slot].take());
+                self.room.give(self.gradients[*slot].take());
             }
         }
     }
 
-    fn step_back(&mut self, at: usize, stage: &Stage, parameters: &mut [Parameter]) {
+    fn step_back(&mut self, stage: &Stage, parameters: &mut [Parameter]) {
         let network = self.network;
         let active = |i: usize| network.active[stage.inputs[i]];
         if let Op::Route { spec, routing } = &stage.op {
@@ -370,7 +390,9 @@ impl<'a> Tape<'a> {
                 }
                 if active(0) {
                     let weight = stage.weight.map(|p| &parameters[p].value[..]);
-                    back_through(frozen, weight, &dy, self.gradient(stage.inputs[0]));
+                    let room = self.room;
+                    let (dx, into) = self.gradient_or_room(stage.inputs[0]);
+                    back_through(frozen, weight, &dy, (dx, into), room);
                 }
             }
             Op::GroupedLinear { weights, by } => {
@@ -386,7 +408,9 @@ impl<'a> Tape<'a> {
                     }
                     if active(0) {
                         let weight = stage.weight.map(|p| &parameters[p].value[own]);
-                        back_through(frozen, weight, dy, &mut self.gradient(stage.inputs[0])[at]);
+                        let room = self.room;
+                        let dx = &mut self.gradient(stage.inputs[0])[at];
+                        back_through(frozen, weight, dy, (dx, Into::Add), room);
                     }
                 }
             }
@@ -418,7 +442,7 @@ impl<'a> Tape<'a> {
                 let weight = effective(stage.weight.map(|p| &parameters[p].value[..]), stage.offset, frozen);
                 let x = input(self, 0);
                 let slope = |x: &[f32], dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]| {
-                    slopes::rms_norm(x, &weight, *epsilon as f32, dy, dx, d_weight);
+                    kernels::root_mean_square_norm_back(x, &weight, *epsilon as f32, dy, dx, d_weight);
                 };
                 let d_weight = self.norm_back(stage.inputs[0], weight.len(), &x, &dy, slope);
                 if let Some(p) = stage.weight {
@@ -444,14 +468,18 @@ impl<'a> Tape<'a> {
                 let (rope, angles) = (&network.ropes[*rope], &self.angles[*rope]);
                 let rows = dx.par_chunks_mut(width).enumerate();
                 rows.for_each(|(token, dx)| rope.rotate_back(dx, width, angles, token));
-                self.give(stage.inputs[0], Arc::new(dx));
+                return self.give(stage.inputs[0], Arc::new(dx));
             }
             Op::Attention { spec, cache } => {
-                let done = self.attended.remove(&at).expect("what attention made is kept");
-                let made = self.attention(stage, spec, *cache).backward(&done, &dy);
+                let y = self.values[output].clone().expect("what came out is kept");
+                let [q, k, v] = [0, 1, 2].map(|i| self.room.take(self.len(stage.inputs[i])));
+                let mut made = Gradients { q, k, v };
+                self.attention(stage, spec, *cache).backward(&y, &dy, &mut made);
                 for (i, gradient) in [made.q, made.k, made.v].into_iter().enumerate() {
-                    if active(i) {
-                        self.give(stage.inputs[i], Arc::new(gradient));
+                    let gradient = Arc::new(gradient);
+                    match active(i) {
+                        true => self.give(stage.inputs[i], gradient),
+                        false => self.room.give(Some(gradient)),
                     }
                 }
             }
@@ -509,7 +537,7 @@ impl<'a> Tape<'a> {
                 let factor = *factor as f32;
                 let mut dx = Arc::unwrap_or_clone(dy);
                 dx.par_chunks_mut(CHUNK).for_each(|dx| dx.iter_mut().for_each(|d| *d *= factor));
-                self.give(stage.inputs[0], Arc::new(dx));
+                return self.give(stage.inputs[0], Arc::new(dx));
             }
             Op::Softmax => {
                 let y = self.values[output].clone().expect("what came out is kept");
@@ -541,6 +569,7 @@ impl<'a> Tape<'a> {
             }
             Op::Route { .. } | Op::Cache(_) => unreachable!("these were done above"),
         }
+        self.room.give(Some(dy));
     }
 
     /// Adds to the gradient of a norm's input, group by group, and gives that of its weight.
@@ -570,14 +599,18 @@ impl<'a> Tape<'a> {
 
     /// Adds f(x) dy, or f(x) dy times another value, to a gradient.
     fn add_products(&mut self, slot: usize, x: &[f32], f: Numbers, dy: &[f32], times: Option<&[f32]>) {
-        let parts = self.gradient(slot).par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+        let (gradient, into) = self.gradient_or_room(slot);
+        let parts = gradient.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
         parts.enumerate().for_each_init(Vec::new, |made, (part, ((to, x), dy))| {
             made.resize(x.len(), 0f32);
             f(x, made);
             if let Some(times) = times {
                 made.iter_mut().zip(&times[part * CHUNK..]).for_each(|(made, times)| *made *= times);
             }
-            to.iter_mut().zip(made).zip(dy).for_each(|((to, made), d)| *to += d * *made);
+            match into {
+                Into::Replace => to.iter_mut().zip(made).zip(dy).for_each(|((to, made), d)| *to = d * *made),
+                Into::Add => to.iter_mut().zip(made).zip(dy).for_each(|((to, made), d)| *to += d * *made),
+            }
         });
     }
 
@@ -636,13 +669,13 @@ fn product(frozen: &Matrix, trained: Option<&[f32]>, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// dx = dx + dy W.
-fn back_through(frozen: &Matrix, trained: Option<&[f32]>, dy: &[f32], dx: &mut [f32]) {
+/// dx = dy W, or dx + dy W.
+fn back_through(frozen: &Matrix, trained: Option<&[f32]>, dy: &[f32], (dx, into): (&mut [f32], Into), room: &Room) {
     let (rows, columns) = frozen.shape();
     match trained {
         _ if dy.is_empty() => {}
-        Some(weight) => multiply(View::of(dy, rows), View::of(weight, columns), dx, Into::Add, Threads::All),
-        None => through(frozen, dy, dx),
+        Some(weight) => multiply(View::of(dy, rows), View::of(weight, columns), dx, into, Threads::All),
+        None => through(frozen, dy, dx, into, room),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::examples::{Example, Pass};
 use super::network::{Network, Parameter};
+use super::room::Room;
 use super::tape::{Keep, Tape};
 use super::{Goal, angles, loss};
 use crate::Variant;
@@ -110,11 +111,12 @@ impl<'r> Bench<'r> {
         let examples: Vec<Example> = examples.collect();
         let pass = Pass::of(&examples, usize::MAX - 1, false);
         let angles = angles(&network, &pass);
+        let room = Room::default();
         for keep in [Keep::All, Keep::Borders] {
             parameters.iter_mut().for_each(|parameter| parameter.gradient.fill(0.0));
-            let mut tape = Tape::new(&network, &pass.batch, &angles);
+            let mut tape = Tape::new(&network, &pass.batch, &angles, &room);
             tape.forward(network.body(), &parameters, keep);
-            let mut end = Tape::of_rows(&network, &pass.batch, &angles, tape.take_value(network.selected));
+            let mut end = Tape::of_rows(&network, &pass.batch, &angles, &room, tape.take_value(network.selected));
             end.forward(network.tail(), &parameters, Keep::All);
             let found = end.take_value(network.logits);
             same(self.case, "y", &found, &self.reference.numbers(self.case, "y"));

@@ -16,7 +16,7 @@ impl FineTuning {
             return Err(Error::not_applicable(remedy));
         }
         Ok(vec![
-            integer("steps", "Updates of the weights.", 10..=5000).log().default(100).into(),
+            integer("steps", "Updates of the weights.", 1..=5000).log().default(100).into(),
             choice("batch", "Sequences of an update.", [1i64, 2, 4, 8, 16, 32]).ordered().default(4).into(),
             choice("sequence-tokens", "Tokens of a sequence at most.", [64i64, 128, 256, 512, 1024])
                 .ordered()
