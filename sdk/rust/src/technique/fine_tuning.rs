@@ -6,7 +6,7 @@ use super::{Editor, Error, Facts, Parameter, Setting, Settings, Trainable, choic
 pub struct FineTuning;
 
 impl FineTuning {
-    /// Its parameters; they are searched with the technique's own, and the product of the first three says what it costs.
+    /// Its parameters; they are searched with the technique's own, and the product of the three counts says what it costs.
     ///
     /// # Errors
     /// not-applicable where the study has no training data.
@@ -15,7 +15,9 @@ impl FineTuning {
             let remedy = "the study has no training data: name some under `training` in the study file";
             return Err(Error::not_applicable(remedy));
         }
+        let towards = "The next token of the data, or what the base model says of it, which restores what was lost.";
         Ok(vec![
+            choice("objective", towards, ["cross-entropy", "distillation"]).into(),
             integer("steps", "Updates of the weights.", 1..=5000).log().default(100).into(),
             choice("batch", "Sequences of an update.", [1i64, 2, 4, 8, 16, 32]).ordered().default(4).into(),
             choice("sequence-tokens", "Tokens of a sequence at most.", [64i64, 128, 256, 512, 1024])
@@ -33,6 +35,7 @@ impl FineTuning {
     pub fn settings(chosen: &Settings, more: &[Setting]) -> Result<Vec<Setting>, Error> {
         let steps = chosen.integer("steps")?;
         let mut settings = vec![
+            setting("objective", chosen.text("objective")?),
             setting("steps", steps),
             setting("batch", chosen.integer("batch")?),
             setting("sequence-tokens", chosen.integer("sequence-tokens")?),

@@ -27,7 +27,7 @@ mod stream;
 pub mod testing;
 mod wiring;
 
-pub use adapter::{Adapter, users};
+pub use adapter::{Adapter, AdapterForm, users};
 pub use assign::balanced;
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use basis::times;
