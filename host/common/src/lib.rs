@@ -1,9 +1,11 @@
 //! The words that every other crate shares, the Rust twin of the contract's `common` interface: values and settings,
 //! parameters and their domains, who a plugin is, and the error that crosses every boundary.
 
+mod curve;
 mod domain;
 mod value;
 
+pub use curve::{Curve, Point};
 pub use domain::{Condition, Domain, DomainError, Parameter};
 pub use value::{Setting, Settings, Value};
 

@@ -54,7 +54,7 @@ pub use scoring::{Distance, Rolling, Score, ScoreRequest};
 pub use shelf::Shelf;
 pub use token_work::TokenWork;
 pub use training::{
-    Curve, Example, Objective, Point, Schedule, Trainable, Trained, Trainer, Training, TrainingData, TrainingOptions,
+    Example, Objective, Schedule, Trainable, Trained, Trainer, Training, TrainingData, TrainingOptions,
 };
 pub use variant::{Variant, WeightInfo};
 pub use weight::BoundTensor;

@@ -19,6 +19,7 @@ mod trainer;
 use crate::rope::Angles;
 use crate::{EngineError, Variant};
 use adamw::{Moments, gradient_norm, update};
+use aehost_common::{Curve, Point};
 use candle_core::{Device, Tensor};
 pub use examples::Example;
 use examples::{Pass, order};
@@ -64,28 +65,6 @@ pub struct Training<'a> {
     pub threads: usize,
     /// Bytes that it may take.
     pub memory: u64,
-}
-
-/// The loss, in nats a token, after so many updates.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// Updates.
-    pub step: usize,
-    /// On the examples of the update before; on the first point, of what the model was before.
-    pub loss: f64,
-    /// On the held-out examples, where they were looked at.
-    pub held_out: Option<f64>,
-}
-
-/// How the loss fell.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// One for each update.
-    pub points: Vec<Point>,
-    /// Tokens that were gone through.
-    pub tokens: u64,
-    /// Seconds of all updates.
-    pub seconds: f64,
 }
 
 /// What came of it.

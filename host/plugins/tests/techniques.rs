@@ -5,8 +5,8 @@
 
 mod support;
 
-use aehost_common::{Code, Settings};
-use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Variant};
+use aehost_common::{Code, Settings, Stage};
+use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Shelf, Trainer, TrainingData, Variant};
 use aehost_plugins::{Catalog, Limits, Surroundings};
 use aehost_study::{Choice, Configuration, Space, TechniqueSpace};
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ use support::{built_ins, model, options};
 
 /// Sequences that leave something out when a cache keeps 128 tokens.
 fn scenario() -> Settings {
-    Settings::default().with("scenario.prompt_tokens", 256i64).with("scenario.output_tokens", 32i64)
+    let lengths = Settings::default().with("scenario.prompt_tokens", 256i64).with("scenario.output_tokens", 32i64);
+    lengths.with("training.data", "the text of calibration")
 }
 
 /// A model, what was said of it, and its calibration text.
@@ -45,8 +46,11 @@ impl Bench {
                 }
             }
         }
+        let data = TrainingData { text: text.clone(), ..TrainingData::default() };
+        let trainer = Trainer::new(base.clone(), 2, || u64::MAX, Box::new(move || Ok(data.clone())));
         let calibration = Some(Arc::new(Calibration::new(text, base.clone(), Device::Cpu, 2)));
-        let surroundings = Surroundings { calibration, facts: scenario(), ..Surroundings::default() };
+        let trainer = Some(Arc::new(trainer));
+        let surroundings = Surroundings { calibration, trainer, facts: scenario(), ..Surroundings::default() };
         Self { catalog, base, surroundings, space: Space::new(&techniques).unwrap(), not_applicable }
     }
 
@@ -62,6 +66,14 @@ impl Bench {
             }
         }
         Ok(variant)
+    }
+
+    /// A technique with its defaults; one that trains does so only a little.
+    fn tried(&self, id: &str) -> Choice {
+        let technique = self.space.techniques().iter().find(|t| t.description.identity.id == id).unwrap();
+        let trains = technique.description.stage == Stage::FineTuning;
+        let little = if trains { ":steps=2,batch=1,sequence-tokens=64" } else { "" };
+        self.space.parse(&format!("{id}{little}")).unwrap()
     }
 
     fn words(&self, words: &str) -> Configuration {
@@ -108,7 +120,7 @@ fn every_technique_and_every_compatible_pair_makes_a_model_that_runs_and_can_be_
     let ids: Vec<&str> = bench.space.techniques().iter().map(|t| t.description.identity.id.as_str()).collect();
     let mut alone = Vec::new();
     for id in &ids {
-        match bench.apply(&bench.words(id)) {
+        match bench.apply(&bench.space.complete(&Configuration(vec![bench.tried(id)])).unwrap()) {
             Ok(variant) => {
                 check(&variant, &mut shelf, id);
                 alone.push(*id);
@@ -119,7 +131,7 @@ fn every_technique_and_every_compatible_pair_makes_a_model_that_runs_and_can_be_
     let (mut pairs, mut later) = (0, Vec::new());
     for (i, first) in alone.iter().enumerate() {
         for second in &alone[i + 1..] {
-            let choices = [first, second].map(|id| bench.space.parse(id).unwrap());
+            let choices = [first, second].map(|id| bench.tried(id));
             // What excludes one another is no pair, by declaration.
             let Ok(configuration) = bench.space.complete(&Configuration(choices.into())) else { continue };
             pairs += 1;
@@ -172,6 +184,7 @@ const EFFECTS: &[Effect] = &[
     Effect("cache-eviction:policy=accumulated,tokens=128", 0.04, 1.0, 10),
     Effect("cache-eviction:policy=latest,tokens=128", 0.045, 1.0, 10),
     Effect("sparse-attention:tokens=128", 0.05, 1.0, 10),
+    Effect("qlora:steps=16,batch=1,sequence-tokens=128,objective=distillation", 0.2, 0.36, 120),
     Effect("speculative-decoding", 0.0, 1.0, 10),
     Effect("speculative-decoding:method=layer-skip", 0.0, 1.0, 10),
 ];
@@ -183,6 +196,7 @@ const BETTER: &[(&str, &str, f64)] = &[
     ("hqq", "round-to-nearest", 0.8),
     ("mixed-precision:budget=4.5", "round-to-nearest:importance=on", 0.95),
     ("mixed-precision:budget=3.5", "round-to-nearest:importance=on,bits=3", 0.95),
+    ("qlora:steps=16,batch=1,sequence-tokens=128,objective=distillation", "codebook:table=nf4", 0.9),
     ("sparsegpt", "sparsegpt:method=wanda", 0.95),
     ("sparsegpt:method=wanda", "sparsegpt:method=magnitude", 0.95),
     ("low-rank", "low-rank:whiten=off", 0.7),

@@ -2,7 +2,7 @@
 //! with a JSON form; the store keeps it, the report draws it, workers send it.
 
 use aehost_common::{
-    Code, Direction, EvaluatorDescription, Fault, Metric, Parameter, Settings, Stage, TechniqueDescription,
+    Code, Curve, Direction, EvaluatorDescription, Fault, Metric, Parameter, Settings, Stage, TechniqueDescription,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,6 +110,9 @@ pub struct Measurements {
     pub unavailable: BTreeMap<String, String>,
     /// What a person should know about the quality of these numbers (noisy machine, ...).
     pub warnings: Vec<String>,
+    /// How losses fell, where something was trained, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub training: Vec<Curve>,
 }
 
 /// What became of a trial.

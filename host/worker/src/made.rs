@@ -1,5 +1,6 @@
 //! Variants that were made, so that configurations with a common beginning share its work.
 
+use aehost_common::Curve;
 use aehost_engine::Variant;
 use aehost_study::Choice;
 use std::collections::{HashMap, VecDeque};
@@ -7,10 +8,13 @@ use std::collections::{HashMap, VecDeque};
 /// Variants kept at most.
 const COUNT: usize = 256;
 
+/// A variant, and how losses fell in what was trained on the way to it.
+pub(crate) type Trained = (Variant, Vec<Curve>);
+
 /// Variants by the configuration that made them, the latest last. Those that were made first make room, where numbers that
 /// are nowhere else take more than a limit.
 pub(crate) struct Made {
-    variants: VecDeque<(String, Variant)>,
+    variants: VecDeque<(String, Trained)>,
     /// Bytes.
     limit: usize,
 }
@@ -26,19 +30,19 @@ impl Made {
     }
 
     /// The variant of the longest beginning of the choices that was made, and how many they are.
-    pub fn beginning(&self, choices: &[Choice]) -> Option<(usize, Variant)> {
+    pub fn beginning(&self, choices: &[Choice]) -> Option<(usize, Trained)> {
         (1..=choices.len()).rev().find_map(|count| {
             let key = key(&choices[..count]);
-            let (_, variant) = self.variants.iter().find(|(known, variant)| *known == key && variant.at_hand())?;
-            Some((count, variant.clone()))
+            let (_, made) = self.variants.iter().find(|(known, (variant, _))| *known == key && variant.at_hand())?;
+            Some((count, made.clone()))
         })
     }
 
     /// Keeps a variant, in the place of an earlier one of the same choices.
-    pub fn keep(&mut self, choices: &[Choice], variant: Variant) {
+    pub fn keep(&mut self, choices: &[Choice], made: Trained) {
         let key = key(choices);
         self.variants.retain(|(known, _)| *known != key);
-        self.variants.push_back((key, variant));
+        self.variants.push_back((key, made));
         while self.variants.len() > COUNT || (self.variants.len() > 1 && self.held() > self.limit) {
             self.variants.pop_front();
         }
@@ -46,7 +50,7 @@ impl Made {
 
     fn held(&self) -> usize {
         let mut bytes = HashMap::new();
-        self.variants.iter().for_each(|(_, variant)| variant.held(&mut bytes));
+        self.variants.iter().for_each(|(_, (variant, _))| variant.held(&mut bytes));
         bytes.values().sum()
     }
 }
@@ -104,12 +108,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = base(folder.path());
         let mut made = Made::new(20 << 10);
-        made.keep(&choices(&["prune"]), changed(&base));
-        made.keep(&choices(&["prune", "round"]), changed(&base));
+        made.keep(&choices(&["prune"]), (changed(&base), vec![]));
+        made.keep(&choices(&["prune", "round"]), (changed(&base), vec![]));
         let (count, _) = made.beginning(&choices(&["prune", "round", "draft"])).unwrap();
         assert_eq!(count, 2);
         assert!(made.beginning(&choices(&["round"])).is_none());
-        made.keep(&choices(&["slice"]), changed(&base));
+        made.keep(&choices(&["slice"]), (changed(&base), vec![]));
         assert!(made.beginning(&choices(&["prune"])).is_none(), "the first made room");
         assert!(made.beginning(&choices(&["slice"])).is_some());
     }
@@ -123,7 +127,7 @@ mod tests {
         let mut shelf = Shelf::open(&folder.path().join("shelf"), u64::MAX).unwrap();
         let saved = variant.save(&mut shelf, 1).unwrap();
         let mut made = Made::new(1 << 10);
-        made.keep(&choices(&["round"]), base.restored(&saved, shelf.folder()).unwrap());
+        made.keep(&choices(&["round"]), (base.restored(&saved, shelf.folder()).unwrap(), vec![]));
         assert_eq!(made.held(), 0);
         assert!(made.beginning(&choices(&["round"])).is_some());
         std::fs::remove_dir_all(shelf.folder()).unwrap();

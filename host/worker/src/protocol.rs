@@ -2,7 +2,7 @@
 //! either prepares trials, for the whole of a study, or measures one and is gone.
 
 use crate::{Description, Setup};
-use aehost_common::Fault;
+use aehost_common::{Curve, Fault};
 use aehost_engine::SavedVariant;
 use aehost_study::{Configuration, Items, Job, Outcome, Progress, Timings};
 use serde::{Deserialize, Serialize};
@@ -67,4 +67,6 @@ pub(crate) struct SavedTrial {
     pub shelf: PathBuf,
     /// What the prompts of the scenario are made of.
     pub text: Vec<u32>,
+    /// How losses fell in what was trained.
+    pub training: Vec<Curve>,
 }

@@ -149,11 +149,13 @@ impl Rig {
     pub fn run_saved(&self, trial: &SavedTrial, items: &[Items], progress: &dyn Fn(Progress)) -> (Outcome, Timings) {
         let mut watch = Stopwatch::default();
         let measured = (|| {
-            let SavedTrial { base, variant, shelf, text } = trial;
+            let SavedTrial { base, variant, shelf, text, training } = trial;
             let empty = Variant::new(self.checkpoint.clone(), self.setup.reference);
             let restored = |saved| empty.restored(saved, Path::new(shelf)).map_err(Fault::from);
             let (base, variant) = (restored(base)?, restored(variant)?);
-            self.run(&Subject { base: &base, variant: &variant, text }, items, &mut watch, progress)
+            let subject = Subject { base: &base, variant: &variant, text };
+            let measured = self.run(&subject, items, &mut watch, progress)?;
+            Ok(Measurements { training: training.clone(), ..measured })
         })();
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)
     }

@@ -8,8 +8,8 @@ use crate::protocol::{Prepared, SavedTrial};
 use crate::rig::{Found, Rig, Stopwatch, Subject, built, saying, unreadable};
 use crate::setup::{Description, Setup};
 use crate::training::trainer;
-use aehost_common::{Fault, Metric, Setting, Settings, Value};
-use aehost_engine::{Calibration, Curve, EngineError, LanguageModel, Shelf, Variant};
+use aehost_common::{Curve, Fault, Metric, Setting, Settings, Value};
+use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Observer, Surroundings};
@@ -211,11 +211,17 @@ impl Workbench {
 
     /// The variant that a configuration makes. Configurations with a common beginning share its work.
     pub fn variant(&mut self, configuration: &Configuration) -> Result<Variant, Fault> {
+        Ok(self.trained(configuration)?.0)
+    }
+
+    /// The same, with how losses fell in what was trained on the way to it.
+    pub fn trained(&mut self, configuration: &Configuration) -> Result<(Variant, Vec<Curve>), Fault> {
         let choices = &configuration.0;
         if !choices.is_empty() {
             self.surround()?;
         }
-        let (start, mut variant) = self.made.beginning(choices).unwrap_or_else(|| (0, self.base.clone()));
+        let nothing = || (0, (self.base.clone(), vec![]));
+        let (start, (mut variant, mut curves)) = self.made.beginning(choices).unwrap_or_else(nothing);
         for (i, choice) in choices.iter().enumerate().skip(start) {
             let technique = self.rig.catalog.technique(&choice.technique).map_err(|e| Fault::invalid(e.to_string()))?;
             let applied = technique.apply(&mut variant, &self.surroundings, &choice.settings);
@@ -223,14 +229,10 @@ impl Workbench {
                 calibration.release_reference();
             }
             applied?;
-            self.made.keep(&choices[..=i], variant.clone());
+            curves.extend(self.surroundings.trainer.iter().flat_map(|trainer| trainer.take_curves()));
+            self.made.keep(&choices[..=i], (variant.clone(), curves.clone()));
         }
-        Ok(variant)
-    }
-
-    /// How losses fell in what was trained for the configurations made since this was last asked.
-    pub fn take_curves(&self) -> Vec<Curve> {
-        self.surroundings.trainer.as_ref().map(|trainer| trainer.take_curves()).unwrap_or_default()
+        Ok((variant, curves))
     }
 
     /// A configuration, ready to run.
@@ -255,10 +257,10 @@ impl Workbench {
         let mut watch = Stopwatch::default();
         let say = saying(progress);
         say("apply", "applying techniques");
-        let variant = watch.time("apply.techniques", || self.variant(configuration));
-        let prepared = variant.and_then(|variant| {
+        let made = watch.time("apply.techniques", || self.trained(configuration));
+        let prepared = made.and_then(|made| {
             say("apply", "encoding weights");
-            watch.time("apply.encode", || self.save(configuration, &variant))
+            watch.time("apply.encode", || self.save(configuration, made))
         });
         // Another process is about to be measured: it may need what this one has freed.
         self.rig.checkpoint.release_pages();
@@ -266,7 +268,11 @@ impl Workbench {
         (prepared, watch.0)
     }
 
-    fn save(&mut self, configuration: &Configuration, variant: &Variant) -> Result<Prepared, Fault> {
+    fn save(
+        &mut self,
+        configuration: &Configuration,
+        (variant, training): (Variant, Vec<Curve>),
+    ) -> Result<Prepared, Fault> {
         let text = self.text()?;
         let shelf = match &mut self.shelf {
             Ok(shelf) => shelf,
@@ -282,8 +288,9 @@ impl Workbench {
                 let text = text.iter().copied().take(tokens).collect();
                 let shelf = shelf.folder().to_owned();
                 // From now on its numbers are read from there.
-                self.made.keep(&configuration.0, self.base.restored(&variant, &shelf)?);
-                Ok(Prepared::Kept(Box::new(SavedTrial { base, variant, shelf, text })))
+                let restored = self.base.restored(&variant, &shelf)?;
+                self.made.keep(&configuration.0, (restored, training.clone()));
+                Ok(Prepared::Kept(Box::new(SavedTrial { base, variant, shelf, text, training })))
             }
             Err(EngineError::Disk(why)) => Ok(Prepared::NotKept(why)),
             Err(error) => Err(error.into()),
@@ -299,11 +306,11 @@ impl Workbench {
     ) -> (Outcome, Timings) {
         let mut watch = Stopwatch::default();
         saying(progress)("apply", "applying techniques");
-        let variant = watch.time("apply.techniques", || self.variant(configuration));
-        let measured = variant.and_then(|variant| {
+        let made = watch.time("apply.techniques", || self.trained(configuration));
+        let measured = made.and_then(|(variant, training)| {
             let text = self.text()?;
             let subject = Subject { base: &self.base, variant: &variant, text: &text };
-            self.rig.run(&subject, items, &mut watch, progress)
+            Ok(Measurements { training, ..self.rig.run(&subject, items, &mut watch, progress)? })
         });
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)
     }

@@ -3,7 +3,7 @@
 use crate::ending::{Ending, fault, usage};
 use crate::output::Output;
 use crate::subject::{Subject, SubjectArguments};
-use aehost_engine::Curve;
+use aehost_common::Curve;
 use aehost_meter::memory::PeakMemory;
 use aehost_plugins::{Event, Level, Name};
 use anyhow::Result;
@@ -46,9 +46,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let bar = output.spinner(String::new());
     let mut workbench = subject.open_with(Some(observer(bar.clone(), *output)), output)?;
     output.say(&format!("Training {}", subject.words()));
-    let variant = workbench.variant(&subject.configuration).map_err(fault)?;
+    let (variant, curves) = workbench.trained(&subject.configuration).map_err(fault)?;
     bar.finish_and_clear();
-    let curves = workbench.take_curves();
     if curves.is_empty() {
         return Err(usage(format!("nothing is trained by {}", subject.configuration)));
     }

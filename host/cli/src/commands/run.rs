@@ -44,6 +44,9 @@ pub struct Arguments {
     /// A model with the same vocabulary that techniques may use beside it, as to draft tokens; repeatable
     #[arg(long, value_name = "PATH|NAME")]
     pub companion: Vec<String>,
+    /// What techniques that train learn from (path or name); without it they take no part
+    #[arg(long, value_name = "DATA")]
+    pub training: Option<String>,
     /// What measures quality, and on which data (path or name); repeatable, the first one's main metric is the accuracy
     #[arg(long, value_name = "ID[:DATA]")]
     pub evaluator: Vec<String>,
@@ -100,6 +103,7 @@ impl Arguments {
             name: self.study.clone(),
             model: self.model.clone(),
             companions: self.companion.clone(),
+            training: self.training.clone(),
             reference: self.reference,
             device: self.device.clone(),
             threads: self.threads,

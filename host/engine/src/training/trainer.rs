@@ -3,8 +3,9 @@
 use super::examples::Example;
 use super::kept;
 use super::options::{Objective, TrainingOptions};
-use super::{Curve, Point, Trainable, Training};
+use super::{Trainable, Training};
 use crate::{EngineError, FloatType, Variant};
+use aehost_common::{Curve, Point};
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -100,9 +101,12 @@ impl Trainer {
                 self.data.get_or_init(|| read)
             }
         };
-        let key = self.key(variant, trainable, options, data)?;
-        let file = |ending: &str| self.folder.as_ref().map(|folder| folder.join(format!("{key}.{ending}")));
-        let (result, state) = (file("trained"), file("training"));
+        let (mut result, mut state) = (None, None);
+        if let Some(folder) = &self.folder {
+            let key = self.key(variant, trainable, options, data)?;
+            let file = |ending: &str| Some(folder.join(format!("{key}.{ending}")));
+            (result, state) = (file("trained"), file("training"));
+        }
         let known = result.as_deref().and_then(kept::read::<Curve>);
         if let Some((tensors, curve)) =
             known.filter(|(tensors, _)| trainable.iter().all(|t| tensors.contains_key(&t.weight)))

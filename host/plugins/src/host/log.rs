@@ -6,7 +6,7 @@ use crate::convert;
 use crate::limits::{Limits, Stopped};
 use crate::plugin::{Event, Level, Name, Observer};
 use crate::state::HostCall;
-use aehost_engine::Point;
+use aehost_common::Point;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@ use super::graph::Editor;
 use crate::bindings::shared::training as wit;
 use crate::convert;
 use crate::state::{Answer, HostCall};
-use aehost_common::Fault;
+use aehost_common::{Fault, Point};
 use aehost_engine::{Trainable, TrainingOptions};
 use wasmtime::component::Resource;
 
@@ -28,7 +28,7 @@ impl wit::Host for HostCall<'_> {
             Ok(())
         })?;
         *self.editor(&model)? = variant;
-        let point = |p: aehost_engine::Point| wit::Point { step: p.step as u32, loss: p.loss, held_out: p.held_out };
+        let point = |p: Point| wit::Point { step: p.step as u32, loss: p.loss, held_out: p.held_out };
         Ok(wit::Curve { points: curve.points.into_iter().map(point).collect(), tokens: curve.tokens })
     }
 }

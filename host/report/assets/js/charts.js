@@ -62,6 +62,29 @@ function convergenceSection() {
   );
 }
 
+function trainingSection() {
+  if (!data.training.length) return;
+  chart("training-chart", (t) => {
+    const name = (curve) => `trial ${curve.trials}`;
+    const lines = data.training.map((curve) => ({
+      name: name(curve), type: "line", data: curve.points, showSymbol: false, lineStyle: { width: 1.5 },
+    }));
+    const dots = data.training.map((curve) => ({
+      name: name(curve), type: "scatter", data: curve.held_out, symbolSize: 8, itemStyle: { borderColor: t.card, borderWidth: 1 },
+    }));
+    return {
+      grid: { left: 60, right: 16, top: 40, bottom: 48 },
+      legend: { type: "scroll", top: 0, textStyle: { color: t.ink } },
+      xAxis: valueAxis(t, "update", { minInterval: 1, splitLine: { show: false }, nameGap: 28 }),
+      yAxis: valueAxis(t, "nats a token", { nameGap: 42 }),
+      tooltip: {
+        trigger: "item", formatter: (p) => make("div", `${p.seriesName}, update ${p.value[0]}: ${number(p.value[1])}`),
+      },
+      series: [...lines, ...dots],
+    };
+  });
+}
+
 function importanceSection() {
   const choice = element("importance-metric");
   const label = element("importance-label");

@@ -6,6 +6,7 @@ if (data.metrics.length) {
   parallelSection();
   convergenceSection();
   importanceSection();
+  trainingSection();
   select(data.recommended ?? data.baseline);
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((draw) => draw()));

@@ -4,7 +4,7 @@ use super::choices;
 use crate::terminal::outcome_message;
 use crate::units::{SCORE, clean, duration, label, number};
 use crate::view::{Measured, Place, Row, Shown, View, constraint_with_value};
-use aehost_common::{Direction, Domain, Value as Setting};
+use aehost_common::{Curve, Direction, Domain, Value as Setting};
 use aehost_study::metrics;
 use serde_json::{Map, Value, json};
 
@@ -46,6 +46,7 @@ pub(super) fn data(view: &View) -> Value {
         "recommended": view.recommended().map(|r| r.trial.id),
         "parameters": parameters(view),
         "trials": view.rows.iter().map(|row| trial(view, row)).collect::<Vec<_>>(),
+        "training": training(view),
         "hypervolume": view.analysis.hypervolume,
         "importance": view.analysis.importance.iter().map(|i| json!({
             "label": if i.metric == "efficiency_score" { label(SCORE) } else { label(&i.metric) },
@@ -53,6 +54,28 @@ pub(super) fn data(view: &View) -> Value {
             "shares": i.parameters.iter().map(|p| (clean(&p.parameter), p.share)).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
+}
+
+/// How losses fell in the trials that trained; what several share is drawn once.
+fn training(view: &View) -> Vec<Value> {
+    let mut drawn: Vec<(&Curve, Vec<String>)> = Vec::new();
+    for row in &view.rows {
+        for curve in row.trial.outcome.measurements().iter().flat_map(|measurements| &measurements.training) {
+            match drawn.iter_mut().find(|(known, _)| *known == curve) {
+                Some((_, trials)) => trials.push(row.trial.id.to_string()),
+                None => drawn.push((curve, vec![row.trial.id.to_string()])),
+            }
+        }
+    }
+    let made = drawn.into_iter().map(|(curve, trials)| {
+        let held_out = curve.points.iter().filter_map(|point| Some((point.step, point.held_out?)));
+        json!({
+            "trials": trials.join(", "),
+            "points": curve.points.iter().map(|point| (point.step, point.loss)).collect::<Vec<_>>(),
+            "held_out": held_out.collect::<Vec<_>>(),
+        })
+    });
+    made.collect()
 }
 
 /// The parameters that the measured trials differ in, techniques without parameters among them. Few values are listed in

@@ -47,6 +47,7 @@ pub fn html(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) -> Stri
         }),
         headline => headline::headline(&view),
         measured => !view.metrics.is_empty(),
+        trained => trials.iter().any(|t| t.outcome.measurements().is_some_and(|m| !m.training.is_empty())),
         explanation => [clean(&analysis.explanation)],
         table => sections::table(&view),
         warnings => sections::warnings(&view),

@@ -3,6 +3,7 @@
 use super::{Terminal, Tone, align_right, finish, tone};
 use crate::units::{clean, date, duration, number, with_unit};
 use crate::view::{Measured, Place, Row, View, constraint_with_value};
+use aehost_common::Curve;
 use aehost_study::{Analysis, Outcome, Purpose, StudyRecord, Trial, TrialId};
 use comfy_table::Cell;
 use std::fmt::Write;
@@ -133,6 +134,7 @@ fn remarks(view: &View, row: &Row, terminal: Terminal) -> String {
     if let Some(measurements) = best.trial.outcome.measurements() {
         for (heading, lines) in [
             ("unavailable", measurements.unavailable.iter().map(|(m, why)| format!("{m}: {why}")).collect::<Vec<_>>()),
+            ("training", measurements.training.iter().filter_map(Curve::summary).collect()),
             ("warnings", measurements.warnings.clone()),
         ] {
             if !lines.is_empty() {

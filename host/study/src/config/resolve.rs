@@ -14,6 +14,8 @@ pub struct Overrides {
     pub model: Option<String>,
     /// `--companion`, replacing the file's when any is given
     pub companions: Vec<String>,
+    /// `--training`
+    pub training: Option<String>,
     /// `--reference`
     pub reference: Option<Reference>,
     /// `--device`
@@ -63,6 +65,9 @@ impl StudyFile {
         lay(&flags.seed, &mut study.seed);
         lay(&flags.confirm, &mut study.confirm);
         lay_list(&flags.companions, &mut study.companions);
+        if flags.training.is_some() {
+            self.training.data.clone_from(&flags.training);
+        }
         lay_list(&flags.plugins, &mut study.plugins);
         lay_list(&flags.objectives, &mut study.objectives);
         lay_list(&flags.constraints, &mut study.constraints);

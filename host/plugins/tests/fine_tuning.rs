@@ -1,0 +1,235 @@
+//! Techniques that train, on a small random model and a text that can be learned: the loss falls, what they leave behind is what
+//! they say, and training that was interrupted or done before is not done again.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use aehost_common::{Code, Point, Settings};
+use aehost_engine::{
+    Device, EngineError, Model, Rows, Sequence, Trainable, Trainer, TrainingData, TrainingOptions, Variant,
+};
+use aehost_plugins::{Catalog, Limits, Surroundings};
+use aehost_study::{Choice, Space, TechniqueSpace};
+use std::path::Path;
+use std::sync::Arc;
+use support::{built_by, built_ins, model, options, root};
+
+/// A text with a rule: each token is the one before and 7 more, of sixteen.
+fn text() -> Vec<u32> {
+    (0..4000u32).map(|i| i * 7 % 16).collect()
+}
+
+fn data() -> TrainingData {
+    TrainingData { text: text(), pairs: vec![], held_out: 10 }
+}
+
+fn trainer(base: &Variant, data: TrainingData) -> Trainer {
+    Trainer::new(base.clone(), 2, || u64::MAX, Box::new(move || Ok(data.clone())))
+}
+
+struct Bench {
+    catalog: Catalog,
+    base: Variant,
+    surroundings: Surroundings,
+    space: Space,
+}
+
+impl Bench {
+    fn new(data: TrainingData) -> Self {
+        let mut options = options();
+        options.limits = Limits::default();
+        let (catalog, base) = (Catalog::load(&[built_ins()], &options).unwrap(), model());
+        let facts = Settings::default().with("training.data", "a text with a rule");
+        let spaces = catalog.techniques().filter_map(|technique| {
+            let parameters = technique.parameters(&base, &facts).ok()?;
+            Some(TechniqueSpace { description: technique.description().clone(), parameters })
+        });
+        let space = Space::new(&spaces.collect::<Vec<_>>()).unwrap();
+        let trainer = Some(Arc::new(trainer(&base, data)));
+        Self { base, catalog, space, surroundings: Surroundings { trainer, facts, ..Surroundings::default() } }
+    }
+
+    fn apply(&self, words: &str) -> Result<Variant, aehost_common::Fault> {
+        let choices = words.split(" + ").map(|choice| self.space.parse(choice).unwrap()).collect();
+        let configuration = self.space.complete(&aehost_study::Configuration(choices)).unwrap();
+        let mut variant = self.base.clone();
+        for Choice { technique, settings } in &configuration.0 {
+            self.catalog.technique(technique).unwrap().apply(&mut variant, &self.surroundings, settings)?;
+        }
+        Ok(variant)
+    }
+
+    fn adapters(&self, variant: &Variant) -> usize {
+        variant.graph().all_nodes().filter(|node| node.spec.role == "adapter").count()
+    }
+}
+
+/// Mean cross-entropy on the text, in nats a token.
+fn loss(variant: &Variant) -> f32 {
+    let model = Model::new(variant, &Device::Cpu, 2).unwrap();
+    let text = text();
+    let tokens = &text[..65];
+    let part = Sequence { tokens: &tokens[..64], branches: None, cache: &mut model.cache(), rows: Rows::All };
+    let logits: Vec<Vec<f32>> = model.forward(&mut [part]).unwrap().to_vec2().unwrap();
+    let of = |(row, target): (&Vec<f32>, &u32)| {
+        let top = row.iter().copied().fold(f32::MIN, f32::max);
+        top + row.iter().map(|x| (x - top).exp()).sum::<f32>().ln() - row[*target as usize]
+    };
+    logits.iter().zip(&tokens[1..]).map(of).sum::<f32>() / 64.0
+}
+
+const QUICK: &str = "batch=2,sequence-tokens=64,learning-rate=0.01";
+
+#[test]
+fn the_loss_falls_and_only_what_stays_apart_is_left_in_the_graph() {
+    let bench = Bench::new(data());
+    let before = loss(&bench.base);
+    // What is left of the loss, and whether adapters stay.
+    for (words, share, stays) in [
+        (format!("lora:steps=100,{QUICK}"), 0.8, false),
+        (format!("lora:steps=100,merge=off,{QUICK}"), 0.8, true),
+        (format!("lora:steps=100,initial=principal,scaling=root-of-rank,up-rate=4,{QUICK}"), 0.8, false),
+        (format!("lora:steps=100,targets=attention,{QUICK}"), 0.88, false),
+        (format!("qlora:steps=100,{QUICK}"), 0.8, true),
+        (format!("qlora:steps=100,codes=affine,bits=3,initial=zero,{QUICK}"), 0.8, true),
+        (format!("full-tuning:steps=100,layers=1,{QUICK}"), 0.8, false),
+        ("ia3:steps=100,batch=2,sequence-tokens=64,learning-rate=0.1".to_owned(), 0.93, false),
+    ] {
+        let variant = bench.apply(&words).unwrap_or_else(|fault| panic!("{words}: {}", fault.full()));
+        let after = loss(&variant);
+        println!("{words}: {before:.3} to {after:.3}");
+        assert!(after < share * before, "{words}: {before} fell only to {after}");
+        assert_eq!(bench.adapters(&variant) > 0, stays, "{words}");
+        let curves = bench.surroundings.trainer.as_ref().unwrap().take_curves();
+        let points = &curves[0].points;
+        assert!(curves.len() == 1 && points.last().unwrap().loss < points[0].loss, "{words}");
+        assert!(points.last().unwrap().held_out.is_some(), "{words}: the end is looked at");
+        if !stays {
+            assert_eq!(variant.graph().all_nodes().count(), bench.base.graph().all_nodes().count(), "{words}");
+        }
+    }
+}
+
+#[test]
+fn distillation_restores_what_pruning_lost() {
+    let bench = Bench::new(data());
+    let tokens: Vec<u32> = text()[..64].to_vec();
+    let logits = |variant: &Variant| {
+        let model = Model::new(variant, &Device::Cpu, 2).unwrap();
+        let part = Sequence { tokens: &tokens, branches: None, cache: &mut model.cache(), rows: Rows::All };
+        model.forward(&mut [part]).unwrap().to_vec2::<f32>().unwrap()
+    };
+    let base = logits(&bench.base);
+    let divergence = |variant: &Variant| -> f32 {
+        let shares = |row: &[f32]| {
+            let top = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f32 = row.iter().map(|x| (x - top).exp()).sum();
+            row.iter().map(|x| (x - top).exp() / sum).collect::<Vec<f32>>()
+        };
+        let pairs = base.iter().zip(logits(variant)).map(|(p, q)| (shares(p), shares(&q)));
+        pairs.map(|(p, q)| p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f32>()).sum::<f32>() / 64.0
+    };
+    let rounded = divergence(&bench.apply("round-to-nearest:bits=2,embedding=keep").unwrap());
+    let words = "qlora:codes=affine,bits=2,embedding=keep,rank=8,steps=100,objective=distillation";
+    let quick = "batch=2,sequence-tokens=64,learning-rate=0.003";
+    let restored = divergence(&bench.apply(&format!("{words},{quick}")).unwrap());
+    println!("{rounded} to {restored}");
+    assert!(restored < 0.5 * rounded, "{restored} of {rounded} is left");
+}
+
+fn points(trainer: &Trainer, variant: &mut Variant, stop: Option<usize>) -> Result<Vec<Point>, EngineError> {
+    let trainable: Vec<Trainable> = variant
+        .graph()
+        .used_weights()
+        .into_iter()
+        .filter(|name| name.contains("query"))
+        .map(|name| Trainable { weight: name.to_owned(), rate: 1.0 })
+        .collect();
+    let options = TrainingOptions {
+        steps: 12,
+        batch: 2,
+        sequence_tokens: 32,
+        learning_rate: 1e-2,
+        evaluate_every: 3,
+        ..TrainingOptions::default()
+    };
+    let mut see = |point: &Point, _: usize| match stop {
+        Some(stop) if point.step == stop => Err(EngineError::Invalid("interrupted".into())),
+        _ => Ok(()),
+    };
+    Ok(trainer.train(variant, &trainable, &options, &mut see)?.points)
+}
+
+fn files(folder: &Path, ending: &str) -> usize {
+    let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect()).unwrap_or_else(|_| vec![]);
+    entries.iter().filter(|entry| entry.path().extension().is_some_and(|e| e == ending)).count()
+}
+
+#[test]
+fn interrupted_training_goes_on_where_it_was_and_equal_training_is_done_once() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let base = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
+    let data = || TrainingData { text: text().into_iter().map(|token| token % 61).collect(), ..data() };
+    let folder = tempfile::tempdir().unwrap();
+    let kept = || trainer(&base, data()).keeping_in(folder.path().to_owned());
+    let mut whole = base.clone();
+    let expected = points(&trainer(&base, data()), &mut whole, None).unwrap();
+
+    let mut variant = base.clone();
+    let interrupted = points(&kept(), &mut variant, Some(5)).unwrap_err();
+    assert!(interrupted.to_string().contains("interrupted"));
+    assert_eq!(variant.key(), base.key(), "a variant that was not trained to the end is as it was");
+    assert_eq!((files(folder.path(), "training"), files(folder.path(), "trained")), (1, 0));
+
+    let found = points(&kept(), &mut variant, None).unwrap();
+    assert_eq!(found, expected);
+    assert_eq!(variant.key(), whole.key());
+    assert_eq!((files(folder.path(), "training"), files(folder.path(), "trained")), (0, 1));
+
+    // It would be interrupted if it trained again.
+    let mut again = base.clone();
+    assert_eq!(points(&kept(), &mut again, Some(1)).unwrap(), expected);
+    assert_eq!(again.key(), whole.key());
+
+    // Other data, other training.
+    let mut other = data();
+    other.text.truncate(2000);
+    let mut variant = base.clone();
+    let trainer = trainer(&base, other).keeping_in(folder.path().to_owned());
+    assert_ne!(points(&trainer, &mut variant, None).unwrap(), expected);
+
+    // A damaged result is made again.
+    for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
+        std::fs::write(entry.path(), b"damaged").unwrap();
+    }
+    let mut variant = base.clone();
+    assert_eq!(points(&kept(), &mut variant, None).unwrap(), expected);
+}
+
+#[test]
+fn what_cannot_be_trained_says_why() {
+    let empty = Bench::new(TrainingData::default());
+    let nothing = empty.apply("lora:steps=1").err().unwrap();
+    assert_eq!(nothing.code, Code::InvalidInput);
+    assert!(nothing.full().contains("nothing to train on"), "{}", nothing.full());
+
+    let base = model();
+    let run = |weight: &str, options: TrainingOptions, memory: fn() -> u64, data: TrainingData| {
+        let trainer = Trainer::new(base.clone(), 2, memory, Box::new(move || Ok(data.clone())));
+        let trainable = [Trainable { weight: weight.to_owned(), rate: 1.0 }];
+        trainer.train(&mut base.clone(), &trainable, &options, &mut |_, _| Ok(())).map(|_| ()).unwrap_err()
+    };
+    let weight = base.graph().used_weights().into_iter().find(|name| name.contains("query")).unwrap().to_owned();
+    let default = TrainingOptions::default;
+    let missing = run("none", default(), || u64::MAX, data());
+    assert!(matches!(missing, EngineError::NoWeight(_)), "{missing}");
+    let little = run(&weight, default(), || 1 << 20, data());
+    assert!(matches!(little, EngineError::OutOfMemory(_)) && little.to_string().contains("batch"), "{little}");
+    let steep = TrainingOptions { learning_rate: 1e38, warm_up: 0, steps: 5, sequence_tokens: 32, ..default() };
+    let diverged = run(&weight.replace("attention.query", "feed-forward.up"), steep, || u64::MAX, data());
+    assert!(
+        matches!(diverged, EngineError::Diverged(_)) && diverged.to_string().contains("learning rate"),
+        "{diverged}"
+    );
+}
