@@ -11,6 +11,7 @@ use aehost_engine::{
 };
 use aehost_plugins::{Catalog, Limits, Surroundings};
 use aehost_study::{Choice, Space, TechniqueSpace};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use support::{built_by, built_ins, model, options, root};
@@ -37,9 +38,13 @@ struct Bench {
 
 impl Bench {
     fn new(data: TrainingData) -> Self {
+        Self::of(model(), data)
+    }
+
+    fn of(base: Variant, data: TrainingData) -> Self {
         let mut options = options();
         options.limits = Limits::default();
-        let (catalog, base) = (Catalog::load(&[built_ins()], &options).unwrap(), model());
+        let catalog = Catalog::load(&[built_ins()], &options).unwrap();
         let facts = Settings::default().with("training.data", "a text with a rule");
         let spaces = catalog.techniques().filter_map(|technique| {
             let parameters = technique.parameters(&base, &facts).ok()?;
@@ -136,6 +141,40 @@ fn distillation_restores_what_pruning_lost() {
     let restored = divergence(&bench.apply(&format!("{words},{quick}")).unwrap());
     println!("{rounded} to {restored}");
     assert!(restored < 0.5 * rounded, "{restored} of {rounded} is left");
+}
+
+#[test]
+fn adapters_are_written_as_peft_writes_them() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let base = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
+    let text: Vec<u32> = text().into_iter().map(|token| token % 61).collect();
+    let bench = Bench::of(base, TrainingData { text, ..data() });
+    let folder = tempfile::tempdir().unwrap();
+    let variant = bench.apply(&format!("lora:rank=4,alpha=8,steps=2,merge=off,{QUICK}")).unwrap();
+    assert_eq!(variant.save_adapters(folder.path()).unwrap(), 14);
+    let load = |folder: &Path| {
+        let path = folder.join("adapter_model.safetensors");
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        tensors.into_iter().map(|(name, tensor)| (name, tensor.dims().to_vec())).collect::<BTreeMap<_, _>>()
+    };
+    let fixture = root().join("tests/fixtures/gradients/lora");
+    assert_eq!(load(folder.path()), load(&fixture));
+    let config = |folder: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).unwrap()).unwrap()
+    };
+    let (written, expected) = (config(folder.path()), config(&fixture));
+    for key in ["peft_type", "task_type", "r", "target_modules", "bias", "fan_in_fan_out", "use_rslora"] {
+        assert_eq!(written[key], expected[key], "{key}");
+    }
+    assert_eq!(written["lora_alpha"].as_f64(), expected["lora_alpha"].as_f64());
+
+    for (words, why) in
+        [("lora:steps=2", "no adapters"), ("lora:initial=principal,steps=2,merge=off", "no longer the checkpoint's")]
+    {
+        let variant = bench.apply(&format!("{words},{QUICK}")).unwrap();
+        let refused = variant.save_adapters(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains(why), "{words}: {refused}");
+    }
 }
 
 fn points(trainer: &Trainer, variant: &mut Variant, stop: Option<usize>) -> Result<Vec<Point>, EngineError> {

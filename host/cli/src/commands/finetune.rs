@@ -9,11 +9,13 @@ use aehost_plugins::{Event, Level, Name};
 use anyhow::Result;
 use indicatif::ProgressBar;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 const AFTER: &str = "\
 Examples:
   aehost finetune --training grimm
+  aehost finetune --training grimm --apply lora:merge=off --save adapter
   aehost finetune --apply depth-pruning:drop=4 --apply lora:rank=16,steps=300 --training rows.jsonl
 
 Rows of the data have a `text`, a `prompt` and an `answer`, or `context`, `choices`
@@ -28,6 +30,9 @@ tokens, seconds}], tokens_per_second, peak_bytes}.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
 pub struct Arguments {
+    /// Write the adapters, where they stay apart (lora:merge=off), into this folder, as peft loads them
+    #[arg(long, value_name = "FOLDER")]
+    pub save: Option<PathBuf>,
     #[command(flatten)]
     pub subject: SubjectArguments,
 }
@@ -50,6 +55,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     bar.finish_and_clear();
     if curves.is_empty() {
         return Err(usage(format!("nothing is trained by {}", subject.configuration)));
+    }
+    if let Some(folder) = &arguments.save {
+        let count = variant.save_adapters(folder).map_err(|e| fault(e.into()))?;
+        output.say(&format!("{count} adapters are in {}", folder.display()));
     }
     let seconds: f64 = curves.iter().map(|curve| curve.seconds).sum();
     let speed = curves.iter().map(|curve| curve.tokens).sum::<u64>() as f64 / seconds.max(1e-9);
