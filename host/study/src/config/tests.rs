@@ -118,7 +118,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_known_ones() {
         message("[studdy]\nseed = 1\n"),
         "study file study.toml: TOML parse error at line 1, column 2\n  |\n1 | [studdy]\n  |  ^^^^^^\n\
              unknown field `studdy`, expected one of `study`, `evaluator`, `scenario`, `strategy`, `budget`, `energy`, \
-             `calibration`"
+             `calibration`, `training`"
     );
 }
 
