@@ -6,10 +6,11 @@ text and threads, each in a process of its own, in alternating rounds. A table o
         [--rounds 3]
 
 MODEL is a GGUF file or a folder with safetensors. Both train adapters of rank 8 on every linear map but the head, in
-float32, with AdamW on batches of 4 × 256 tokens, peft one after another from the start of the text, aehost in an order of
-its own; the loss is the mean over all tokens that have others before them. Ratios above 1 mean that aehost is faster, or takes less memory. Its speed
-is the median of the steps after the first, that of aehost the mean of all, and the peak that of the whole process, with what loading takes. Needs
-cores that nothing else uses: PyTorch's threads wait for each other. Linux only.
+float32, with AdamW on batches of 4 × 256 tokens: peft one after another from the start of the text, aehost in an order
+of its own. The loss is the mean over all tokens that have others before them. Ratios above 1 mean that aehost is faster,
+or takes less memory. The speed of peft is the median of the steps after the first, that of aehost the mean of all, and
+the peak that of the whole process, with what loading takes. Needs cores that nothing else uses: PyTorch's threads wait
+for each other. Linux only.
 """
 
 import argparse

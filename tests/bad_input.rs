@@ -63,6 +63,20 @@ fn a_model_without_tokenizer_is_refused() {
 }
 
 #[test]
+fn training_data_that_evaluation_uses_is_refused_before_anything_is_measured() {
+    let bed = Bed::default();
+    let rows = std::fs::read_to_string(bed.path("questions.jsonl")).unwrap();
+    let own = "{\"prompt\": \"What is \", \"answer\": \"that?\"}\n";
+    bed.write("rows.jsonl", format!("{own}{}\n{own}", rows.lines().nth(3).unwrap()));
+    let expected = "1 of 3 rows of the training data `rows` are rows of the evaluation data `questions` (row 1): train on other \
+                    data, named under `training` in the study file\n";
+    assert_eq!(refused(&bed, &["--training", "rows.jsonl"]), (1, expected.into()));
+    let said = "there is no training data\n  cause: `none.jsonl` is neither a file nor a known data set: check the path, or \
+         choose a name from `aehost data list`\n";
+    assert_eq!(refused(&bed, &["--training", "none.jsonl"]), (2, said.into()));
+}
+
+#[test]
 fn a_companion_with_another_vocabulary_is_refused() {
     let bed = Bed::default();
     let mut other = model::llama(model::TINY);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use aehost_tests::{Bed, fields};
+use aehost_tests::{Bed, built_in, fields};
 use serde_json::{Value, json};
 
 /// Metrics that every measured trial of the study has.
@@ -151,6 +151,43 @@ fn a_study_is_run_and_its_results_are_used_by_every_command() {
             assert!(figure["median"].as_f64().unwrap() > 0.0 && !list(figure, "samples").is_empty(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_model_is_fine_tuned_and_what_was_trained_is_used_again() {
+    let bed = Bed::default();
+    let row = |n: usize| format!("{{\"prompt\": \"What comes after {n}?\", \"answer\": \" {}.\"}}\n", n + 1);
+    bed.write("rows.jsonl", (0..40).map(row).collect::<String>());
+    let lora = built_in().join("technique-lora.wasm").display().to_string();
+    let plugins = ["--plugins", "few", "--plugins", &lora, "--training", "rows.jsonl"];
+    let tune = || {
+        let technique = "lora:steps=6,batch=4,sequence-tokens=64,rank=2,learning-rate=0.02";
+        let words = ["finetune", "--model", "model.gguf", "--threads", "1", "--apply", technique];
+        bed.json(&[&words[..], &plugins].concat())
+    };
+    let trained = tune();
+    let points = list(&trained["curves"][0], "points");
+    let loss = |at: usize| points[at]["loss"].as_f64().unwrap();
+    assert!(points.len() == 6 && loss(5) < loss(0), "{points:?}");
+    assert!(points[5]["held_out"].as_f64().is_some() && points[4]["held_out"].is_null());
+    assert!(trained["tokens_per_second"].as_f64().unwrap() > 0.0);
+    // Seconds would differ if it trained again.
+    assert_eq!(tune()["curves"], trained["curves"]);
+
+    // The grid begins with each technique alone.
+    let words = ["run", "study.toml", "--study", "tuned", "--strategy", "grid", "--trials", "5"];
+    bed.json(&[&words[..], &plugins].concat());
+    let export = bed.json(&["export-json", "tuned"]);
+    let uses = |trial: &&Value, id: &str| list(trial, "configuration").iter().any(|choice| choice["technique"] == id);
+    let trials = list(&export, "trials");
+    let tuned = trials.iter().find(|trial| uses(trial, "lora")).unwrap_or_else(|| panic!("{trials:?}"));
+    let curve = &tuned["outcome"]["measurements"]["training"][0];
+    assert_eq!(list(curve, "points").len(), 100, "{tuned}");
+    assert!(trials.iter().filter(|t| !uses(t, "lora")).all(|t| t["outcome"]["measurements"]["training"].is_null()));
+    let id = tuned["id"].to_string();
+    let shown = bed.run(&["show", "tuned", "--trial", &id]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("training\n") && shown.contains("in 100 updates"), "{shown}");
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Training<'_> {
     /// Trains; `see` is shown each point, and ends training with an error of its own.
     ///
     /// # Errors
-    /// `Invalid` where there is nothing to train (on), `Unsupported` for a weight whose op does not pass gradients to it,
+    /// `Invalid` where there is nothing to train (on) or an example does not fit the model, `Unsupported` for a weight that no op
+    /// passes a gradient to,
     /// `OutOfMemory` where it would take more than it may, `Diverged` where loss or gradient are no longer numbers.
     pub fn run(&self, see: &mut dyn FnMut(&Point) -> Result<(), EngineError>) -> Result<Trained, EngineError> {
         self.run_from(None, &mut |point, _| see(point))
@@ -114,6 +115,24 @@ impl Training<'_> {
         let tensor = |p: Parameter| Ok((p.name, Tensor::from_vec(p.gradient, p.shape, &Device::Cpu)?));
         let gradients = run.parameters.into_iter().map(tensor).collect::<Result<_, EngineError>>()?;
         Ok((sum / rows as f64, gradients))
+    }
+
+    /// Refuses examples that the model cannot be given.
+    fn check_examples(&self, network: &Network) -> Result<(), EngineError> {
+        let context = self.variant.graph().fact("context").and_then(aehost_common::Value::as_integer);
+        let length = self.options.sequence_tokens;
+        if let Some(context) = context.filter(|context| length as i64 > *context) {
+            let message = format!("sequences of {length} tokens go beyond the model's context of {context}");
+            return Err(EngineError::Invalid(message));
+        }
+        let limit = network.ids().min(network.vocabulary()) as u32;
+        let all = self.examples.iter().chain(self.held_out).flat_map(|example| &example.tokens);
+        match all.into_iter().find(|token| **token >= limit) {
+            Some(token) => Err(EngineError::Invalid(format!(
+                "the training data has token {token}, and the model knows only those below {limit}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what would take too much, before it does.
@@ -208,6 +227,7 @@ impl<'a> Run<'a> {
             Objective::Distillation => Some(Network::new(of.teacher, &[])?),
         };
         let network = Network::new(of.variant, &parameters)?;
+        of.check_examples(&network)?;
         of.check_memory(&network, &parameters)?;
         Ok(Self {
             of,

@@ -260,11 +260,17 @@ fn what_cannot_be_trained_says_why() {
         trainer.train(&mut base.clone(), &trainable, &options, &mut |_, _| Ok(())).map(|_| ()).unwrap_err()
     };
     let weight = base.graph().used_weights().into_iter().find(|name| name.contains("query")).unwrap().to_owned();
-    let default = TrainingOptions::default;
+    let default = || TrainingOptions { sequence_tokens: 64, ..TrainingOptions::default() };
     let missing = run("none", default(), || u64::MAX, data());
     assert!(matches!(missing, EngineError::NoWeight(_)), "{missing}");
     let little = run(&weight, default(), || 1 << 20, data());
     assert!(matches!(little, EngineError::OutOfMemory(_)) && little.to_string().contains("batch"), "{little}");
+    let unknown = TrainingData { text: vec![1, 2, 3, 70_000], pairs: vec![], held_out: 0 };
+    let unknown = run(&weight, default(), || u64::MAX, unknown).to_string();
+    assert!(unknown.contains("token 70000"), "{unknown}");
+    let long = TrainingOptions { sequence_tokens: 100_000, ..default() };
+    let long = run(&weight, long, || u64::MAX, data()).to_string();
+    assert!(long.contains("context"), "{long}");
     let steep = TrainingOptions { learning_rate: 1e38, warm_up: 0, steps: 5, sequence_tokens: 32, ..default() };
     let diverged = run(&weight.replace("attention.query", "feed-forward.up"), steep, || u64::MAX, data());
     assert!(

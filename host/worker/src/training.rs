@@ -8,6 +8,7 @@ use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
 use serde_json::Value as Json;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Rows that an error names.
@@ -23,10 +24,7 @@ pub(crate) fn trainer(
 ) -> Trainer {
     let TrainingSetup { data, held_out, results } = setup.clone();
     let source = move || {
-        let read = Dataset::open(&data).map_err(unreadable).and_then(|data| {
-            evaluated.iter().try_for_each(|other| apart(&data, other))?;
-            examples(&data, &tokenizer, held_out)
-        });
+        let read = opened(&data, &evaluated).and_then(|data| examples(&data, &tokenizer, held_out));
         read.map_err(|fault| EngineError::Invalid(fault.full()))
     };
     let trainer = Trainer::new(base.clone(), threads, available, Box::new(source));
@@ -34,6 +32,16 @@ pub(crate) fn trainer(
         Some(folder) => trainer.keeping_in(folder),
         None => trainer,
     }
+}
+
+/// Opens training data.
+///
+/// # Errors
+/// invalid-input where it cannot be read, or has rows that evaluation uses.
+pub(crate) fn opened(data: &Path, evaluated: &[Arc<Dataset>]) -> Result<Dataset, Fault> {
+    let data = Dataset::open(data).map_err(unreadable)?;
+    evaluated.iter().try_for_each(|other| apart(&data, other))?;
+    Ok(data)
 }
 
 /// Bytes that training may take; all that there are where the system does not say.

@@ -7,7 +7,7 @@ use crate::made::Made;
 use crate::protocol::{Prepared, SavedTrial};
 use crate::rig::{Found, Rig, Stopwatch, Subject, built, saying, unreadable};
 use crate::setup::{Description, Setup};
-use crate::training::trainer;
+use crate::training::{opened, trainer};
 use aehost_common::{Curve, Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
@@ -118,11 +118,16 @@ impl Workbench {
         Ok(self.text.insert(text.into()).clone())
     }
 
+    /// Data that quality is measured on.
+    fn evaluated(&self) -> Vec<Arc<Dataset>> {
+        self.rig.data.values().cloned().collect()
+    }
+
     /// What techniques need besides the model, ready.
     fn surround(&mut self) -> Result<(), Fault> {
         self.text()?;
         if let (Some(training), None) = (&self.rig.setup.training, &self.surroundings.trainer) {
-            let data = self.rig.data.values().cloned().collect();
+            let data = self.evaluated();
             let trainer = trainer(training, &self.base, self.rig.setup.threads, self.rig.tokenizer()?, data);
             self.surroundings.trainer = Some(Arc::new(trainer));
         }
@@ -139,6 +144,9 @@ impl Workbench {
         // What cannot be read is told now.
         self.rig.tokenizer()?;
         self.text()?;
+        if let Some(training) = &self.rig.setup.training {
+            opened(&training.data, &self.evaluated())?;
+        }
         let mut space = Vec::new();
         let mut not_applicable = Vec::new();
         for technique in self.rig.catalog.techniques() {

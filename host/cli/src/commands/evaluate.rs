@@ -14,7 +14,8 @@ Examples:
   aehost evaluate --study NAME --trial 7 --evaluator perplexity:book.txt --json
 
 Under --json: {model, study, trial, configuration,
-metrics: {NAME: {value, standard_error, unit, direction, items}}}.";
+metrics: {NAME: {value, standard_error, unit, direction, items, samples}}};
+samples are the values of single items, in the same order for the same --seed.";
 
 /// The flags.
 #[derive(Debug, clap::Args)]
@@ -56,7 +57,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         .map(|(name, m)| {
             let json = json!({
                 "value": m.value, "standard_error": m.standard_error, "unit": m.unit, "direction": m.direction,
-                "items": m.samples.len(),
+                "items": m.samples.len(), "samples": m.samples,
             });
             (name.clone(), json)
         })

@@ -190,9 +190,25 @@ fn introduce(record: &StudyRecord, not_applicable: &[(String, String)], output: 
     }
     let time = record.budget_seconds.map(|s| format!(", {:.0} min", s / 60.0)).unwrap_or_default();
     output.say(&format!("Budget   {} trials{time}\n", record.budget_trials));
-    for (technique, why) in not_applicable {
-        output.say(&format!("{technique} is left out: {why}"));
+    for (techniques, why) in by_reason(not_applicable) {
+        let are = if techniques.len() == 1 { "is" } else { "are" };
+        output.say(&format!("{} {are} left out: {why}", list(techniques)));
     }
+}
+
+/// Techniques that have no use here, by the reason that they give.
+fn by_reason(not_applicable: &[(String, String)]) -> Vec<(Vec<&str>, &str)> {
+    let mut reasons: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (technique, why) in not_applicable {
+        // The technique stands before it already.
+        let named = why.strip_prefix(&format!("technique `{technique}` ")).and_then(|rest| rest.split_once(": "));
+        let reason = named.map_or(why.as_str(), |(_, reason)| reason);
+        match reasons.iter_mut().find(|(_, known)| *known == reason) {
+            Some((techniques, _)) => techniques.push(technique),
+            None => reasons.push((vec![technique], reason)),
+        }
+    }
+    reasons
 }
 
 /// The model's name with the first number that no study has.
@@ -209,6 +225,13 @@ fn free_name(store: &Store, model: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn techniques_are_left_out_by_reason() {
+        let of = |technique: &str, why: &str| (technique.to_owned(), format!("technique `{technique}` 0.1.0: {why}"));
+        let all = [of("a", "no data: name some"), of("b", "no experts"), of("c", "no data: name some")];
+        assert_eq!(by_reason(&all), [(vec!["a", "c"], "no data: name some"), (vec!["b"], "no experts")]);
+    }
 
     #[test]
     fn a_study_without_a_name_is_called_after_its_model() {

@@ -103,6 +103,14 @@ impl Network {
         let selected = program.steps[select].outputs[0];
         let stages: Vec<Stage> =
             program.steps.into_iter().map(|step| Stage::of(step, variant, &by_name)).collect::<Result<_, _>>()?;
+        for (number, parameter) in parameters.iter().enumerate() {
+            if !stages.iter().any(|stage| [stage.weight, stage.bias].contains(&Some(number))) {
+                let name = &parameter.name;
+                return Err(EngineError::Unsupported(format!(
+                    "weight `{name}` cannot be trained: `decode` does not use it"
+                )));
+            }
+        }
         let segments = segments(&stages[..=select]);
         let mut network = Self {
             borders: vec![false; program.slots.len()],
@@ -132,6 +140,15 @@ impl Network {
     /// The steps after it, each of which works row by row.
     pub fn tail(&self) -> Range<usize> {
         self.body().end..self.stages.len()
+    }
+
+    /// Token ids are smaller.
+    pub fn ids(&self) -> usize {
+        let rows = self.stages.iter().filter_map(|stage| match &stage.op {
+            Op::Embedding { weight, .. } => Some(weight.shape().0),
+            _ => None,
+        });
+        rows.min().unwrap_or(usize::MAX)
     }
 
     /// Number of logits a row.

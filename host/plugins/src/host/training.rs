@@ -15,8 +15,11 @@ impl wit::Host for HostCall<'_> {
         trainable: Vec<wit::Trainable>,
         settings: Vec<crate::bindings::shared::common::Setting>,
     ) -> Answer<wit::Curve> {
-        let none =
-            || Fault::unsupported("the study has no training data: name some under `training` in the study file");
+        let none = || {
+            Fault::unsupported(
+                "the study has no training data: name some by --training, or under `training` in the study file",
+            )
+        };
         let trainer = self.services.trainer.clone().ok_or_else(none)?;
         let trainable = trainable.into_iter().map(trainable_in).collect::<Result<Vec<_>, _>>()?;
         let options = TrainingOptions::of(&convert::settings_in(settings)?.0)?;

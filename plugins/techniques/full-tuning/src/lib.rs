@@ -13,7 +13,7 @@ impl Technique for FullTuning {
     }
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-        let schedule = FineTuning::parameters(facts, 2e-5)?;
+        let schedule = FineTuning::parameters(model, facts, 2e-5)?;
         let count = layers(model)?.len() as i64;
         let mut parameters: Vec<Parameter> = vec![
             integer("layers", "Layers that are trained, from the last one on.", 1..=count).default(count.min(4)).into(),

@@ -20,7 +20,7 @@ impl Technique for Ia3 {
     }
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-        let schedule = FineTuning::parameters(facts, 3e-3)?;
+        let schedule = FineTuning::parameters(model, facts, 3e-3)?;
         if !matrices(model)?.iter().any(is_scaled) {
             return Err(Error::not_applicable(NONE));
         }

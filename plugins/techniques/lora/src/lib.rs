@@ -14,7 +14,7 @@ impl Technique for Lora {
     }
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-        let schedule = FineTuning::parameters(facts, 5e-4)?;
+        let schedule = FineTuning::parameters(model, facts, 5e-4)?;
         let mut parameters = AdapterForm::parameters(model)?;
         parameters.extend([
             choice("initial", "Nothing, or the matrix's largest directions.", ["zero", "principal"]).into(),

@@ -20,7 +20,7 @@ impl Technique for Qlora {
     }
 
     fn parameters(model: &Model, facts: &Facts) -> Result<Vec<Parameter>, Error> {
-        let schedule = FineTuning::parameters(facts, 5e-4)?;
+        let schedule = FineTuning::parameters(model, facts, 5e-4)?;
         let codes = "Codes of 4 bits with the table of NF4, or evenly spaced ones.";
         let mut parameters: Vec<Parameter> = vec![choice("codes", codes, ["nf4", "affine"]).into()];
         for mut parameter in quantiser::parameters(model, &[4, 3, 2])? {

@@ -1,6 +1,8 @@
 //! What techniques that train have in common: how long and how fast, as parameters of a search and settings of the host.
 
-use super::{Editor, Error, Facts, Parameter, Setting, Settings, Trainable, choice, integer, real, setting, training};
+use super::{
+    Editor, Error, Facts, Model, Parameter, Setting, Settings, Trainable, choice, integer, real, setting, training,
+};
 
 /// How long and how fast a technique trains.
 pub struct FineTuning;
@@ -10,20 +12,25 @@ impl FineTuning {
     ///
     /// # Errors
     /// not-applicable where the study has no training data.
-    pub fn parameters(facts: &Facts, learning_rate: f64) -> Result<Vec<Parameter>, Error> {
+    pub fn parameters(model: &Model, facts: &Facts, learning_rate: f64) -> Result<Vec<Parameter>, Error> {
         if facts.get("training.data").is_none() {
-            let remedy = "the study has no training data: name some under `training` in the study file";
+            let remedy =
+                "the study has no training data: name some by --training, or under `training` in the study file";
             return Err(Error::not_applicable(remedy));
         }
+        let context = model.fact("context").and_then(|v| v.as_integer()).unwrap_or(i64::MAX);
+        let mut lengths = vec![64i64, 128, 256, 512, 1024];
+        lengths.retain(|length| *length <= context);
+        if lengths.is_empty() {
+            lengths.push(context);
+        }
+        let usual = lengths.iter().copied().rfind(|length| *length <= 256).unwrap_or(lengths[0]);
         let towards = "The next token of the data, or what the base model says of it, which restores what was lost.";
         Ok(vec![
             choice("objective", towards, ["cross-entropy", "distillation"]).into(),
             integer("steps", "Updates of the weights.", 1..=5000).log().default(100).into(),
             choice("batch", "Sequences of an update.", [1i64, 2, 4, 8, 16, 32]).ordered().default(4).into(),
-            choice("sequence-tokens", "Tokens of a sequence at most.", [64i64, 128, 256, 512, 1024])
-                .ordered()
-                .default(256)
-                .into(),
+            choice("sequence-tokens", "Tokens of a sequence at most.", lengths).ordered().default(usual).into(),
             real("learning-rate", "The highest learning rate.", 1e-6..=1e-1).log().default(learning_rate).into(),
         ])
     }
