@@ -120,7 +120,8 @@ fn a_study_is_run_and_its_results_are_used_by_every_command() {
         let evaluated = bed.json(&[&["evaluate", "--items", "8"][..], &subject].concat());
         assert_eq!(fields(&evaluated), ["model", "study", "trial", "configuration", "metrics"]);
         let accuracy = &evaluated["metrics"]["multiple-choice.acc_norm"];
-        assert_eq!(fields(accuracy), ["value", "standard_error", "unit", "direction", "items"]);
+        assert_eq!(fields(accuracy), ["value", "standard_error", "unit", "direction", "items", "samples"]);
+        assert_eq!(accuracy["samples"].as_array().unwrap().len(), 8);
         let measured = &show["trials"][trial.parse::<usize>().unwrap()]["outcome"]["measurements"]["metrics"];
         assert_eq!(accuracy["value"], measured["multiple-choice.acc_norm"]["value"], "the same 8 items were drawn");
 

@@ -89,7 +89,7 @@ fn gradients_of_every_family_are_those_of_pytorch() {
             trainable: &trainable,
             examples: &[example],
             held_out: &[],
-            options: &TrainingOptions::default(),
+            options: &TrainingOptions { sequence_tokens: 64, ..TrainingOptions::default() },
             threads: 2,
             memory: u64::MAX,
         };
@@ -130,6 +130,7 @@ fn lora_follows_peft() {
     let run = |checkpointing: bool| {
         let options = TrainingOptions {
             steps: 20,
+            sequence_tokens: 64,
             learning_rate: 1e-2,
             schedule: Schedule::Constant,
             warm_up: 0,

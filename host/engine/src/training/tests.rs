@@ -1,10 +1,11 @@
 //! Gradients of single ops against PyTorch's (`tests/fixtures/gradients`).
 
 use super::examples::{Example, Pass};
+use super::loss::{Goal, loss};
 use super::network::{Network, Parameter};
 use super::room::Room;
+use super::run::angles;
 use super::tape::{Keep, Tape};
-use super::{Goal, angles, loss};
 use crate::Variant;
 use crate::representation::FloatType;
 use aehost_common::{Setting, Settings};
