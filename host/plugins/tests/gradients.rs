@@ -89,7 +89,7 @@ fn gradients_of_every_family_are_those_of_pytorch() {
             trainable: &trainable,
             examples: &[example],
             held_out: &[],
-            options: &TrainingOptions { sequence_tokens: 64, ..TrainingOptions::default() },
+            options: &TrainingOptions { sequence_tokens: tokens.len() - 1, ..TrainingOptions::default() },
             threads: 2,
             memory: u64::MAX,
         };
