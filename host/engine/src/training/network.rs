@@ -29,6 +29,11 @@ impl Parameter {
         let value = weight.floats()?;
         Ok(Self { name: name.to_owned(), shape: weight.shape.clone(), gradient: vec![0f32; value.len()], value })
     }
+
+    /// Adds to its gradient.
+    pub fn add(&mut self, gradient: &[f32]) {
+        self.gradient.iter_mut().zip(gradient).for_each(|(to, d)| *to += d);
+    }
 }
 
 /// One step.

@@ -53,7 +53,7 @@ impl FineTuning {
         Ok(settings)
     }
 
-    /// Trains, and tells how far the loss fell.
+    /// Trains, and tells what became of the loss.
     ///
     /// # Errors
     /// Those of the host.
@@ -62,7 +62,7 @@ impl FineTuning {
         let curve = training::train(model, trainable, settings)?;
         if let [first, .., last] = &curve.points[..] {
             let held_out = last.held_out.map(|loss| format!(", {loss:.3} on held-out examples")).unwrap_or_default();
-            crate::info!("the loss fell from {:.3} to {:.3} nats a token{held_out}", first.loss, last.loss);
+            crate::info!("the loss went from {:.3} to {:.3} nats a token{held_out}", first.loss, last.loss);
         }
         Ok(())
     }

@@ -46,6 +46,19 @@ impl Tape<'_> {
         self.room.give(Some(gradient));
     }
 
+    /// The same of a value that may have gone with every row or column of `output`, whose gradient this is.
+    fn give_spread(&mut self, slot: usize, output: usize, gradient: Arc<Vec<f32>>) {
+        match self.spread(slot, output) {
+            Spread::No => self.give(slot, gradient),
+            Spread::Row => add_column_sums(&gradient, self.gradient(slot)),
+            Spread::Column => {
+                let width = self.network.slots[output].width;
+                let rows = self.gradient(slot).iter_mut().zip(gradient.chunks_exact(width));
+                rows.for_each(|(to, row)| *to += row.iter().sum::<f32>());
+            }
+        }
+    }
+
     /// Goes back over some steps. Gradients of parameters are added to; values that the steps made are let go of.
     pub fn backward(&mut self, range: Range<usize>, parameters: &mut [Parameter]) {
         let network = self.network;
@@ -130,7 +143,7 @@ impl Tape<'_> {
             }
             Op::Take(by) => {
                 let routing = self.lend(*by);
-                let grouped = Lent::grouped(&routing, self.batch.tokens.len());
+                let grouped = routing.grouped(self.batch.tokens.len());
                 let from = network.slots[stage.inputs[0]].width;
                 let rows = self.gradient(stage.inputs[0]).par_chunks_mut(from).enumerate();
                 rows.for_each(|(token, dx)| grouped.take_back(token, &dy, width, dx));
@@ -138,7 +151,7 @@ impl Tape<'_> {
             }
             Op::Give(by) => {
                 let routing = self.lend(*by);
-                let grouped = Lent::grouped(&routing, self.batch.tokens.len());
+                let grouped = routing.grouped(self.batch.tokens.len());
                 let from = network.slots[stage.inputs[0]].width;
                 if let Some((number, routing)) = by.routed().zip(routing.0.as_ref())
                     && network.trained_routers[number]
@@ -160,7 +173,7 @@ impl Tape<'_> {
                 };
                 let d_weight = self.norm_back(stage.inputs[0], weight.len(), &x, &dy, slope);
                 if let Some(p) = stage.weight {
-                    parameters[p].gradient.iter_mut().zip(d_weight).for_each(|(to, d)| *to += d);
+                    parameters[p].add(&d_weight);
                 }
             }
             Op::LayerNorm { weight: frozen, epsilon, .. } => {
@@ -174,7 +187,7 @@ impl Tape<'_> {
                 };
                 let d_weight = self.norm_back(stage.inputs[0], weight.len(), &x, &dy, slope);
                 if let Some(p) = stage.weight {
-                    parameters[p].gradient.iter_mut().zip(d_weight).for_each(|(to, d)| *to += d);
+                    parameters[p].add(&d_weight);
                 }
             }
             Op::Rope(rope) => {
@@ -199,15 +212,7 @@ impl Tape<'_> {
             }
             Op::Add => {
                 for i in (0..2).filter(|i| active(*i)) {
-                    let slot = stage.inputs[i];
-                    match self.spread(slot, output) {
-                        Spread::No => self.give(slot, dy.clone()),
-                        Spread::Row => add_column_sums(&dy, self.gradient(slot)),
-                        Spread::Column => {
-                            let rows = self.gradient(slot).iter_mut().zip(dy.chunks_exact(width));
-                            rows.for_each(|(to, row)| *to += row.iter().sum::<f32>());
-                        }
-                    }
+                    self.give_spread(stage.inputs[i], output, dy.clone());
                 }
             }
             Op::Mul => {
@@ -218,14 +223,7 @@ impl Tape<'_> {
                     product.par_chunks_mut(width).enumerate().for_each(|(row, d)| {
                         d.iter_mut().enumerate().for_each(|(column, d)| *d *= value[spread.at(row, column, width)]);
                     });
-                    match self.spread(slot, output) {
-                        Spread::No => self.give(slot, Arc::new(product)),
-                        Spread::Row => add_column_sums(&product, self.gradient(slot)),
-                        Spread::Column => {
-                            let rows = self.gradient(slot).iter_mut().zip(product.chunks_exact(width));
-                            rows.for_each(|(to, row)| *to += row.iter().sum::<f32>());
-                        }
-                    }
+                    self.give_spread(slot, output, Arc::new(product));
                 }
             }
             Op::Gated(gate) => {
@@ -270,7 +268,7 @@ impl Tape<'_> {
             }
             Op::Parameter(_) => {
                 if let Some(p) = stage.weight {
-                    parameters[p].gradient.iter_mut().zip(&*dy).for_each(|(to, d)| *to += d);
+                    parameters[p].add(&dy);
                 }
             }
             Op::SelectRows => {
