@@ -21,14 +21,16 @@ const MODULES: [(&str, &str); 7] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// An adapter in the graph: y + up(scale(down(x))) in place of y.
+/// An adapter in the graph: y + up(scale(down(x))) in place of y, or that times a factor for each row.
 struct Found<'a> {
     matrix: &'a Node,
     down: &'a str,
     up: &'a str,
     scale: f64,
+    /// The factors.
+    rows: Option<&'a str>,
     /// What stands in place of y.
-    sum: ValueId,
+    adapted: ValueId,
 }
 
 impl Variant {
@@ -53,19 +55,24 @@ impl Variant {
             targets.insert(module.rsplit('.').next().unwrap_or_default().to_owned());
             let name = |part: &str| format!("base_model.model.{module}.lora_{part}.weight");
             tensors.insert(name("A"), self.read_weight(adapter.down, None)?);
-            let up = self.read_weight(adapter.up, None)?;
-            tensors.insert(
-                name("B"),
-                match self.interleaved_heads(adapter) {
-                    Some(head_dim) => halves(&up, head_dim)?,
-                    None => up,
-                },
-            );
+            let ordered = |rows: Tensor| match self.interleaved_heads(adapter) {
+                Some(head_dim) => halves(&rows, head_dim),
+                None => Ok(rows),
+            };
+            tensors.insert(name("B"), ordered(self.read_weight(adapter.up, None)?)?);
+            if let Some(rows) = adapter.rows {
+                let magnitude = ordered(self.magnitude(adapter, rows)?)?.flatten_all()?;
+                tensors.insert(format!("base_model.model.{module}.lora_magnitude_vector"), magnitude);
+            }
+        }
+        let magnitudes = found.iter().filter(|adapter| adapter.rows.is_some()).count();
+        if magnitudes > 0 && magnitudes < found.len() {
+            return Err(EngineError::Unsupported("adapters with and without a magnitude make no one file".into()));
         }
         let config = json!({
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": first.scale * rank as f64,
             "target_modules": targets, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": false,
-            "use_rslora": false, "inference_mode": true,
+            "use_rslora": false, "use_dora": magnitudes > 0, "inference_mode": true,
             "base_model_name_or_path": self.checkpoint().path().display().to_string(),
         });
         let failed = |e: &dyn std::fmt::Display| {
@@ -94,13 +101,39 @@ impl Variant {
         let up = maker(adapted, "linear")?;
         let scale = maker(up.spec.inputs.first()?, "scale")?;
         let down = maker(scale.spec.inputs.first()?, "linear")?;
+        let mut adapted = *sum.outputs.first()?;
+        // What reads it next, where that is a part of the adapter: the node, and the weight that it joins in.
+        let joined = |value: ValueId, op: &str| {
+            let readers = self.graph().consumers(value).into_iter().filter_map(|id| self.graph().node(id));
+            let reader = readers.into_iter().find(|node| node.spec.role == "adapter" && node.spec.op == op)?;
+            let weight = maker(reader.spec.inputs.get(1)?, "parameter")?.spec.weight("weight")?;
+            Some((*reader.outputs.first()?, weight))
+        };
+        let mut rows = None;
+        if let Some((value, weight)) = joined(adapted, "mul") {
+            (adapted, rows) = (value, Some(weight));
+            if let Some((value, _bias)) = joined(adapted, "add") {
+                adapted = value;
+            }
+        }
         Some(Found {
             matrix: maker(made, "linear")?,
             down: down.spec.weight("weight")?,
             up: up.spec.weight("weight")?,
             scale: scale.spec.real("factor")?,
-            sum: *sum.outputs.first()?,
+            rows,
+            adapted,
         })
+    }
+
+    /// The norms that rows of the matrix with its adapter have, times their factors: `[rows, 1]`.
+    fn magnitude(&self, adapter: &Found<'_>, factors: &str) -> Result<Tensor, EngineError> {
+        let weight = adapter.matrix.spec.weight("weight").unwrap_or_default();
+        let product = self.read_weight(adapter.up, None)?.matmul(&self.read_weight(adapter.down, None)?)?;
+        let sum = (self.read_weight(weight, None)? + (product * adapter.scale)?)?;
+        let norms = sum.sqr()?.sum_keepdim(1)?.sqrt()?;
+        let rows = norms.dim(0)?;
+        Ok((norms * self.read_weight(factors, None)?.reshape((rows, 1))?)?)
     }
 
     /// What transformers calls the matrix.
@@ -133,7 +166,7 @@ impl Variant {
         if self.checkpoint().format() != Format::Gguf {
             return None;
         }
-        let readers = self.graph().consumers(adapter.sum);
+        let readers = self.graph().consumers(adapter.adapted);
         let rope = readers.into_iter().filter_map(|id| self.graph().node(id)).find(|node| node.spec.op == "rope")?;
         let interleaved = rope.spec.text("pairing") == Some("interleaved");
         rope.spec.integer("head-dim").filter(|_| interleaved).map(|dim| dim as usize)
@@ -141,8 +174,8 @@ impl Variant {
 }
 
 /// Rows of heads whose elements 2i and 2i + 1 are a pair, in the order in which i and i + half of a head are.
-fn halves(up: &Tensor, head_dim: usize) -> Result<Tensor, EngineError> {
-    let (rows, rank) = up.dims2()?;
-    let heads = up.reshape((rows / head_dim, head_dim / 2, 2, rank))?;
-    Ok(heads.transpose(1, 2)?.contiguous()?.reshape((rows, rank))?)
+fn halves(of: &Tensor, head_dim: usize) -> Result<Tensor, EngineError> {
+    let (rows, columns) = of.dims2()?;
+    let heads = of.reshape((rows / head_dim, head_dim / 2, 2, columns))?;
+    Ok(heads.transpose(1, 2)?.contiguous()?.reshape((rows, columns))?)
 }

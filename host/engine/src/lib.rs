@@ -2,6 +2,7 @@
 //! variant made ready to run on a device. Its program, the graph's nodes in order, runs on the CPU in buffers and
 //! kernels of this crate, straight on the stored representation, and on every other device on candle's tensors.
 
+mod adapted_rows;
 mod adapter_file;
 mod attention;
 mod batch;

@@ -1,6 +1,7 @@
 //! A graph made ready: its nodes in order as steps on numbered slots, with weights in memory. Both executors, that on
 //! the CPU's own buffers and that on tensors, run the same program.
 
+use crate::adapted_rows::AdaptedRows;
 use crate::attention::AttentionSpec;
 use crate::cache::{BLOCK, CacheSpec};
 use crate::matrix::Matrix;
@@ -65,6 +66,8 @@ pub(crate) enum Op<V> {
     Relu,
     Scale(f64),
     Softmax,
+    /// Sets this share of numbers to 0 in training, and enlarges the others; nothing otherwise.
+    Dropout(f64),
     Parameter(V),
     /// Keeps the rows whose logits are wanted; the engine's own, before the token-wise end of the graph.
     SelectRows,
@@ -109,6 +112,7 @@ impl Op<Tensor> {
             Op::Relu => Op::Relu,
             Op::Scale(factor) => Op::Scale(factor),
             Op::Softmax => Op::Softmax,
+            Op::Dropout(rate) => Op::Dropout(rate),
             Op::Parameter(weight) => Op::Parameter(numbers(weight)?),
             Op::SelectRows => Op::SelectRows,
         })
@@ -490,7 +494,13 @@ impl Builder<'_> {
             "scale" => Op::Scale(spec.real("factor").unwrap_or(1.0)),
             "softmax" => Op::Softmax,
             "concat" => Op::Concat(spec.integer("groups").map_or(1, |groups| groups as usize)),
+            "dropout" => Op::Dropout(spec.real("rate").unwrap_or(0.0)),
             "parameter" => Op::Parameter(self.required(node, "weight")?),
+            "inverse-norms" => {
+                let values = AdaptedRows::of(self.variant, node)?.inverse_norms();
+                let rows = values.len();
+                Op::Parameter(Tensor::from_vec(values, rows, self.device)?)
+            }
             other => {
                 return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name)));
             }

@@ -202,6 +202,7 @@ impl TensorModel {
             Op::Relu => input(0)?.relu()?,
             Op::Scale(factor) => (input(0)? * *factor)?,
             Op::Softmax => candle_nn::ops::softmax_last_dim(&input(0)?.contiguous()?)?,
+            Op::Dropout(_) => input(0)?.clone(),
             Op::Parameter(tensor) => tensor.clone(),
             Op::SelectRows => {
                 let x = input(0)?;

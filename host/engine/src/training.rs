@@ -3,8 +3,10 @@
 
 mod adamw;
 mod attention;
+mod dropout;
 mod examples;
 mod gemm;
+mod hidden_states;
 mod kept;
 mod loss;
 mod network;
@@ -13,6 +15,7 @@ mod room;
 mod run;
 mod slopes;
 mod tape;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod trainer;
@@ -26,6 +29,7 @@ pub use options::{Objective, Schedule, TrainingOptions};
 use run::{ROWS, Run};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use teacher::Teacher;
 pub use trainer::{Trainer, TrainingData};
 
 /// A weight to train, and a factor on its learning rate.
@@ -123,13 +127,20 @@ impl Training<'_> {
     }
 
     /// Refuses what would take too much, before it does.
-    fn check_memory(&self, network: &Network, parameters: &[Parameter]) -> Result<(), EngineError> {
+    fn check_memory(
+        &self,
+        network: &Network,
+        teacher: Option<&Teacher>,
+        parameters: &[Parameter],
+    ) -> Result<(), EngineError> {
         // Value, gradient and two means of each number.
         let trained: usize = parameters.iter().map(|p| p.value.len() * 4 * size_of::<f32>()).sum();
         let longest = self.examples.iter().map(|e| e.tokens.len()).max().unwrap_or(0).min(self.options.sequence_tokens);
         let tokens = longest * self.options.batch;
         let logits = tokens.min(ROWS) * network.vocabulary() * size_of::<f32>();
-        let needed = |checkpointing| (network.bytes_per_token(checkpointing) * tokens + trained + logits) as u64;
+        let taught = teacher.map_or(0, Teacher::bytes_per_token);
+        let needed =
+            |checkpointing| ((network.bytes_per_token(checkpointing) + taught) * tokens + trained + logits) as u64;
         let needs = needed(self.options.checkpointing);
         if needs <= self.memory {
             return Ok(());

@@ -190,6 +190,22 @@ static OPS: &[OpInfo] = &[
     },
     unary("softmax"),
     OpInfo {
+        name: "dropout",
+        inputs: X,
+        outputs: 1,
+        attributes: &[("rate", Real, true)],
+        slots: &[],
+        token_wise: true,
+    },
+    OpInfo {
+        name: "inverse-norms",
+        inputs: &[],
+        outputs: 1,
+        attributes: &[("scale", Real, true)],
+        slots: &[("weight", true), ("down", true), ("up", true)],
+        token_wise: true,
+    },
+    OpInfo {
         name: "parameter",
         inputs: &[],
         outputs: 1,
@@ -424,6 +440,19 @@ pub(crate) fn infer(
             }
             let wider = if a == b { usize::from(!inputs[0].tokens) } else { usize::from(a < b) };
             vec![ValueType { tokens: inputs.iter().any(|i| i.tokens), ..inputs[wider].clone() }]
+        }
+        "dropout" => match attributes.get("rate").and_then(Value::as_real) {
+            Some(rate) if (0.0..1.0).contains(&rate) => vec![inputs[0].clone()],
+            rate => return Err(format!("rate = {} must be at least 0 and less than 1", rate.unwrap_or(f64::NAN))),
+        },
+        "inverse-norms" => {
+            let ((out, input), (rank, columns), (rows, inner)) = (matrix("weight")?, matrix("down")?, matrix("up")?);
+            if (rows, inner, columns) != (out, rank, input) {
+                return Err(format!(
+                    "weights `up` [{rows}, {inner}] and `down` [{rank}, {columns}] do not make a matrix [{out}, {input}]"
+                ));
+            }
+            vec![ValueType { tokens: false, dims: vec![out], dtype: "float32".into() }]
         }
         "parameter" => {
             let shape = weight("weight").unwrap_or(&[]).to_vec();

@@ -11,7 +11,7 @@ use aehost_engine::{
 };
 use aehost_plugins::{Catalog, Limits, Surroundings};
 use aehost_study::{Choice, Space, TechniqueSpace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use support::{built_by, built_ins, model, options, root};
@@ -96,6 +96,8 @@ fn the_loss_falls_and_only_what_stays_apart_is_left_in_the_graph() {
         (format!("lora:steps=100,merge=off,{QUICK}"), 0.8, true),
         (format!("lora:steps=100,initial=principal,scaling=root-of-rank,up-rate=4,{QUICK}"), 0.8, false),
         (format!("lora:steps=100,targets=attention,{QUICK}"), 0.88, false),
+        (format!("lora:steps=100,magnitude=on,dropout=0.1,{QUICK}"), 0.8, false),
+        (format!("lora:steps=100,magnitude=on,merge=off,{QUICK}"), 0.8, true),
         (format!("qlora:steps=100,{QUICK}"), 0.8, true),
         (format!("qlora:steps=100,codes=affine,bits=3,initial=zero,{QUICK}"), 0.8, true),
         (format!("full-tuning:steps=100,layers=1,{QUICK}"), 0.8, false),
@@ -136,11 +138,35 @@ fn distillation_restores_what_pruning_lost() {
         pairs.map(|(p, q)| p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f32>()).sum::<f32>() / 64.0
     };
     let rounded = divergence(&bench.apply("round-to-nearest:bits=2,embedding=keep").unwrap());
-    let words = "qlora:codes=affine,bits=2,embedding=keep,rank=8,steps=100,objective=distillation";
+    let words = "qlora:codes=affine,bits=2,embedding=keep,rank=8,steps=100";
     let quick = "batch=2,sequence-tokens=64,learning-rate=0.003";
-    let restored = divergence(&bench.apply(&format!("{words},{quick}")).unwrap());
-    println!("{rounded} to {restored}");
-    assert!(restored < 0.5 * rounded, "{restored} of {rounded} is left");
+    for objective in ["distillation", "hidden-states"] {
+        let restored = divergence(&bench.apply(&format!("{words},objective={objective},{quick}")).unwrap());
+        println!("{objective}: {rounded} to {restored}");
+        assert!(restored < 0.5 * rounded, "{objective}: {restored} of {rounded} is left");
+    }
+}
+
+#[test]
+fn an_adapter_in_its_matrix_is_the_same_as_beside_it() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    // Of matrices without and with a bias.
+    for family in ["llama-grouped", "qwen2"] {
+        let base = built_by(&catalog, &root().join("tests/fixtures/families").join(family));
+        let text: Vec<u32> = text().into_iter().map(|token| token % 61).collect();
+        let bench = Bench::of(base, TrainingData { text, ..data() });
+        for magnitude in ["off", "on"] {
+            let words = format!("lora:rank=4,steps=20,magnitude={magnitude},dropout=0.2,{QUICK}");
+            let merged = bench.apply(&words).unwrap();
+            let apart = bench.apply(&format!("{words},merge=off")).unwrap();
+            let (merged, apart) = (loss(&merged), loss(&apart));
+            // A merged matrix is of float16.
+            assert!((merged - apart).abs() < 2e-3 && merged < loss(&bench.base), "{family}: {merged}, {apart}");
+            let apart = bench.apply(&format!("{words},merge=off")).unwrap();
+            let ops: BTreeSet<&str> = apart.graph().all_nodes().map(|node| node.spec.op.as_str()).collect();
+            assert!(!ops.contains("dropout") && !ops.contains("inverse-norms"), "{ops:?}");
+        }
+    }
 }
 
 #[test]
@@ -150,23 +176,28 @@ fn adapters_are_written_as_peft_writes_them() {
     let text: Vec<u32> = text().into_iter().map(|token| token % 61).collect();
     let bench = Bench::of(base, TrainingData { text, ..data() });
     let folder = tempfile::tempdir().unwrap();
-    let variant = bench.apply(&format!("lora:rank=4,alpha=8,steps=2,merge=off,{QUICK}")).unwrap();
-    assert_eq!(variant.save_adapters(folder.path()).unwrap(), 14);
     let load = |folder: &Path| {
         let path = folder.join("adapter_model.safetensors");
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
         tensors.into_iter().map(|(name, tensor)| (name, tensor.dims().to_vec())).collect::<BTreeMap<_, _>>()
     };
-    let fixture = root().join("tests/fixtures/gradients/lora");
-    assert_eq!(load(folder.path()), load(&fixture));
     let config = |folder: &Path| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).unwrap()).unwrap()
     };
-    let (written, expected) = (config(folder.path()), config(&fixture));
-    for key in ["peft_type", "task_type", "r", "target_modules", "bias", "fan_in_fan_out", "use_rslora"] {
-        assert_eq!(written[key], expected[key], "{key}");
+    for (fixture, magnitude) in [("lora", "off"), ("dora", "on")] {
+        let words = format!("lora:rank=4,alpha=8,steps=2,merge=off,magnitude={magnitude},{QUICK}");
+        let variant = bench.apply(&words).unwrap();
+        assert_eq!(variant.save_adapters(folder.path()).unwrap(), 14);
+        let fixture = root().join("tests/fixtures/gradients").join(fixture);
+        assert_eq!(load(folder.path()), load(&fixture));
+        let (written, expected) = (config(folder.path()), config(&fixture));
+        let keys =
+            ["peft_type", "task_type", "r", "target_modules", "bias", "fan_in_fan_out", "use_rslora", "use_dora"];
+        for key in keys {
+            assert_eq!(written[key], expected[key], "{key}");
+        }
+        assert_eq!(written["lora_alpha"].as_f64(), expected["lora_alpha"].as_f64());
     }
-    assert_eq!(written["lora_alpha"].as_f64(), expected["lora_alpha"].as_f64());
 
     for (words, why) in
         [("lora:steps=2", "no adapters"), ("lora:initial=principal,steps=2,merge=off", "no longer the checkpoint's")]

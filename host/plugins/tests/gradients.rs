@@ -7,7 +7,8 @@ mod support;
 
 use aehost_common::Settings;
 use aehost_engine::{
-    Device, Example, FloatType, Model, Rows, Schedule, Sequence, Tensor, Trainable, Training, TrainingOptions, Variant,
+    Device, Example, FloatType, Model, Objective, Rows, Schedule, Sequence, Tensor, Trainable, Training,
+    TrainingOptions, Variant,
 };
 use aehost_graph::{Node, Slot, Spec, ValueId};
 use aehost_plugins::Catalog;
@@ -17,7 +18,7 @@ use support::{built_by, built_ins, family_models, options, root};
 /// How far a number may be off, as a share of the largest of its weight.
 const TOLERANCE: f32 = 1e-4;
 
-/// Puts peft's adapters beside the linear maps of the layers: `y + scale up (down x)`.
+/// Puts peft's adapters beside the linear maps of the layers: `y + scale up (down x)`, with magnitudes where they have some.
 fn adapted(variant: &mut Variant, adapters: &HashMap<String, Tensor>, scale: f64) -> Vec<Trainable> {
     let modules = [
         ("query", "self_attn.q_proj"),
@@ -39,8 +40,13 @@ fn adapted(variant: &mut Variant, adapters: &HashMap<String, Tensor>, scale: f64
             variant.put_weight(name, &adapters[name], FloatType::F32).unwrap();
             trained.push(Trainable { weight: name.clone(), rate: 1.0 });
         }
-        let mut add = |part: &str, op: &str, inputs: &[ValueId], attributes: Settings, weight: Option<&str>| {
-            let weights = weight.map(|weight| Slot { name: "weight".into(), weight: weight.into() });
+        let magnitude = a.replace("lora_A.weight", "lora_magnitude_vector");
+        if let Some(value) = adapters.get(&magnitude) {
+            variant.put_weight(&magnitude, value, FloatType::F32).unwrap();
+            trained.push(Trainable { weight: magnitude.clone(), rate: 1.0 });
+        }
+        let mut add = |part: &str, op: &str, inputs: &[ValueId], attributes: Settings, weights: &[(&str, &str)]| {
+            let weights = weights.iter().map(|(slot, weight)| Slot { name: (*slot).into(), weight: (*weight).into() });
             let spec = Spec {
                 function: "decode".into(),
                 name: format!("{}.{part}", node.spec.name),
@@ -49,16 +55,25 @@ fn adapted(variant: &mut Variant, adapters: &HashMap<String, Tensor>, scale: f64
                 op: op.into(),
                 attributes,
                 inputs: inputs.to_vec(),
-                weights: weights.into_iter().collect(),
+                weights: weights.collect(),
             };
             variant.graph_mut().insert(spec).unwrap().clone()
         };
         let none = Settings::default;
-        let down = add("a", "linear", &[node.spec.inputs[0]], none(), Some(&a)).outputs[0];
-        let up = add("b", "linear", &[down], none(), Some(&b)).outputs[0];
-        let scaled = add("scale", "scale", &[up], none().with("factor", scale), None).outputs[0];
-        let sum = add("sum", "add", &[node.outputs[0], scaled], none(), None);
-        variant.graph_mut().replace_uses(node.outputs[0], sum.outputs[0], &[sum.id]).unwrap();
+        let down = add("a", "linear", &[node.spec.inputs[0]], none(), &[("weight", &a)]).outputs[0];
+        let up = add("b", "linear", &[down], none(), &[("weight", &b)]).outputs[0];
+        let scaled = add("scale", "scale", &[up], none().with("factor", scale), &[]).outputs[0];
+        let sum = add("sum", "add", &[node.outputs[0], scaled], none(), &[]);
+        let mut adapted = sum.outputs[0];
+        if adapters.contains_key(&magnitude) {
+            let weight = node.spec.weight("weight").unwrap();
+            let slots = [("weight", weight), ("down", &a), ("up", &b)];
+            let norms = add("norms", "inverse-norms", &[], none().with("scale", scale), &slots).outputs[0];
+            let magnitude = add("magnitude", "parameter", &[], none(), &[("weight", &magnitude)]).outputs[0];
+            let rows = add("rows", "mul", &[norms, magnitude], none(), &[]).outputs[0];
+            adapted = add("multiplied", "mul", &[adapted, rows], none(), &[]).outputs[0];
+        }
+        variant.graph_mut().replace_uses(node.outputs[0], adapted, &[sum.id]).unwrap();
     }
     trained
 }
@@ -111,8 +126,17 @@ fn gradients_of_every_family_are_those_of_pytorch() {
 
 #[test]
 fn lora_follows_peft() {
+    follows_peft("lora");
+}
+
+#[test]
+fn dora_follows_peft() {
+    follows_peft("dora");
+}
+
+fn follows_peft(name: &str) {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
-    let folder = root().join("tests/fixtures/gradients/lora");
+    let folder = root().join("tests/fixtures/gradients").join(name);
     let load = |name: &str| candle_core::safetensors::load(folder.join(name), &Device::Cpu).unwrap();
     let (adapters, reference) = (load("adapter_model.safetensors"), load("reference.safetensors"));
     let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -121,14 +145,16 @@ fn lora_follows_peft() {
         let gap = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
         assert!(found.len() == expected.len() && gap < tolerance, "{what} is off by {gap}");
     };
-    let mut variant = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
+    let base = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
+    let mut variant = base.clone();
     let trainable = adapted(&mut variant, &adapters, 2.0);
     assert_eq!(trainable.len(), adapters.len());
     let tokens: Vec<Vec<i64>> = reference["tokens"].to_vec2().unwrap();
     let sequence = |row: &Vec<i64>| row.iter().map(|token| *token as u32).collect::<Vec<u32>>();
     let examples: Vec<Example> = tokens.iter().map(|row| Example { tokens: sequence(row), answer: 1 }).collect();
-    let run = |checkpointing: bool| {
+    let run = |checkpointing: bool, objective: Objective| {
         let options = TrainingOptions {
+            objective,
             steps: 20,
             sequence_tokens: 64,
             learning_rate: 1e-2,
@@ -140,7 +166,7 @@ fn lora_follows_peft() {
         };
         let training = Training {
             variant: &variant,
-            teacher: &variant,
+            teacher: &base,
             trainable: &trainable,
             examples: &examples,
             held_out: &[],
@@ -150,7 +176,7 @@ fn lora_follows_peft() {
         };
         (training.gradients().unwrap(), training.run(&mut |_| Ok(())).unwrap())
     };
-    let ((loss, gradients), trained) = run(false);
+    let ((loss, gradients), trained) = run(false, Objective::CrossEntropy);
     assert!((loss as f32 - reference["loss"].to_scalar::<f32>().unwrap()).abs() < 1e-5);
     for (name, gradient) in &gradients {
         close(name, &numbers(gradient), &numbers(&reference[&format!("gradient.{name}")]), 1e-4);
@@ -158,11 +184,23 @@ fn lora_follows_peft() {
     let losses: Vec<f32> = trained.curve.points.iter().map(|point| point.loss as f32).collect();
     close("the curve", &losses, &numbers(&reference["losses"]), 1e-4);
     // Values that are computed again are the same.
-    let ((_, again), recomputed) = run(true);
+    let ((_, again), recomputed) = run(true, Objective::CrossEntropy);
     for ((name, gradient), (_, other)) in gradients.iter().zip(&again) {
         assert_eq!(numbers(gradient), numbers(other), "{name}");
     }
     assert_eq!(recomputed.curve.points, trained.curve.points);
+
+    if let Some(expected) = reference.get("hidden.loss") {
+        for checkpointing in [false, true] {
+            let ((loss, gradients), trained) = run(checkpointing, Objective::HiddenStates);
+            assert!((loss as f32 / expected.to_scalar::<f32>().unwrap() - 1.0).abs() < 1e-5, "{loss}");
+            for (name, gradient) in &gradients {
+                close(name, &numbers(gradient), &numbers(&reference[&format!("hidden.gradient.{name}")]), 1e-4);
+            }
+            let points = trained.curve.points;
+            assert!(points[19].loss < 0.3 * points[0].loss, "{points:?}");
+        }
+    }
 
     for (name, value) in &trained.weights {
         close(name, &numbers(value), &numbers(&reference[&format!("final.{name}")]), 1e-3);

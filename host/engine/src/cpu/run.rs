@@ -336,6 +336,7 @@ impl<'a> Pass<'a> {
                 y.copy_from_slice(input(0));
                 y.chunks_exact_mut(out.width).for_each(kernels::softmax);
             }
+            Op::Dropout(_) => y.copy_from_slice(input(0)),
             Op::SelectRows => {
                 for (row, y) in self.batch.rows[rows].iter().zip(y.chunks_exact_mut(out.width)) {
                     let row = *row as usize;

@@ -64,8 +64,8 @@ pub(super) fn order(count: usize, seed: u64, through: u64) -> Vec<usize> {
 }
 
 /// A number that says nothing of its origin (SplitMix64, Steele et al., 2014).
-fn mixed(seed: u64, through: u64, index: u64) -> u64 {
-    [seed, through, index].into_iter().fold(0, |state: u64, part| {
+pub(super) fn mixed(seed: u64, part: u64, index: u64) -> u64 {
+    [seed, part, index].into_iter().fold(0, |state: u64, part| {
         let z = state.wrapping_add(part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

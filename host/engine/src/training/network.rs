@@ -1,5 +1,6 @@
 //! A program as training sees it: which steps a gradient passes, and which values must be kept until it comes.
 
+use crate::adapted_rows::AdaptedRows;
 use crate::cache::CacheSpec;
 use crate::cpu::fuse_gates;
 use crate::program::{IDS, Op, POSITIONS, Program, RowSpace, Slot, Step};
@@ -50,7 +51,15 @@ pub(super) struct Stage {
     pub offset: f32,
     /// Whether a gradient passes.
     pub active: bool,
-    layer: Option<u32>,
+    pub layer: Option<u32>,
+}
+
+/// A step whose value follows from an adapter that is trained; no gradient goes that way (arXiv 2402.09353, section 4.3).
+struct Norms {
+    stage: usize,
+    rows: AdaptedRows,
+    down: Option<usize>,
+    up: Option<usize>,
 }
 
 /// The steps of the function `decode`.
@@ -73,6 +82,7 @@ pub(super) struct Network {
     /// Where the selected rows stand.
     pub selected: usize,
     pub logits: usize,
+    norms: Vec<Norms>,
 }
 
 /// The ops that have weights which may be trained, and their slots.
@@ -81,6 +91,8 @@ fn trained_slots(op: &str) -> &'static [&'static str] {
         "linear" | "layer-norm" => &["weight", "bias"],
         "embedding" | "rms-norm" | "grouped-linear" | "parameter" => &["weight"],
         "experts" => &["gate", "up", "down"],
+        // They are where else they are used.
+        "inverse-norms" => &["down", "up"],
         _ => &[],
     }
 }
@@ -106,6 +118,7 @@ impl Network {
         let select = program.steps.iter().position(|step| matches!(step.op, Op::SelectRows));
         let select = select.expect("a program that makes logits selects rows");
         let selected = program.steps[select].outputs[0];
+        let norms = norms(variant, &program.steps, &by_name)?;
         let stages: Vec<Stage> =
             program.steps.into_iter().map(|step| Stage::of(step, variant, &by_name)).collect::<Result<_, _>>()?;
         for (number, parameter) in parameters.iter().enumerate() {
@@ -130,11 +143,21 @@ impl Network {
             segments,
             selected,
             logits,
+            norms,
         };
         network.mark_active();
         network.mark_kept();
         network.mark_borders();
         Ok(network)
+    }
+
+    /// Computes anew what steps have made of the parameters once for all passes, after these have changed.
+    pub fn renew(&mut self, parameters: &[Parameter]) {
+        for norms in &mut self.norms {
+            let value = |of: Option<usize>| of.map(|p| &parameters[p].value[..]);
+            norms.rows.set(value(norms.down), value(norms.up));
+            self.stages[norms.stage].op = Op::Parameter(norms.rows.inverse_norms());
+        }
     }
 
     /// The steps up to and with the one that selects rows.
@@ -161,26 +184,32 @@ impl Network {
         self.slots[self.logits].width
     }
 
+    /// Bytes of the values that stand at borders, for each token.
+    pub fn border_bytes(&self) -> usize {
+        self.bytes_of(&mut (0..self.slots.len()).filter(|slot| self.borders[*slot]))
+    }
+
+    /// Bytes of some values for each token.
+    fn bytes_of(&self, slots: &mut dyn Iterator<Item = usize>) -> usize {
+        let rows = |slot: &Slot| match slot.rows {
+            RowSpace::Tokens | RowSpace::Selected => 1,
+            RowSpace::Multiple(n) => n,
+            RowSpace::Fixed(_) => 0,
+        };
+        slots.map(|slot| rows(&self.slots[slot]) * self.slots[slot].width * size_of::<f32>()).sum()
+    }
+
     /// Bytes of the values that are kept for each token between going forwards and backwards; in all, or at the borders of
     /// segments and of the largest segment.
     pub fn bytes_per_token(&self, checkpointing: bool) -> usize {
-        let of = |slots: &mut dyn Iterator<Item = usize>| -> usize {
-            let rows = |slot: &Slot| match slot.rows {
-                RowSpace::Tokens | RowSpace::Selected => 1,
-                RowSpace::Multiple(n) => n,
-                RowSpace::Fixed(_) => 0,
-            };
-            slots.map(|slot| rows(&self.slots[slot]) * self.slots[slot].width * size_of::<f32>()).sum()
-        };
         let kept_of = |range: &Range<usize>| -> usize {
             let made = self.stages[range.clone()].iter().flat_map(|stage| &stage.outputs).copied();
-            of(&mut made.filter(|slot| self.kept[*slot]))
+            self.bytes_of(&mut made.filter(|slot| self.kept[*slot]))
         };
         if !checkpointing {
             return kept_of(&self.body());
         }
-        of(&mut (0..self.slots.len()).filter(|slot| self.borders[*slot]))
-            + self.segments.iter().map(kept_of).max().unwrap_or(0)
+        self.border_bytes() + self.segments.iter().map(kept_of).max().unwrap_or(0)
     }
 
     fn mark_active(&mut self) {
@@ -237,6 +266,18 @@ impl Network {
         }
         self.borders[self.selected] = true;
     }
+}
+
+/// The steps of ops `inverse-norms` whose adapters are trained.
+fn norms(variant: &Variant, steps: &[Step], trained: &HashMap<&str, usize>) -> Result<Vec<Norms>, EngineError> {
+    let node = |step: &Step| step.node.and_then(|id| variant.graph().node(id)).filter(|n| n.spec.op == "inverse-norms");
+    let found = steps.iter().enumerate().filter_map(|(stage, step)| {
+        let node = node(step)?;
+        let parameter = |slot: &str| node.spec.weight(slot).and_then(|weight| trained.get(weight)).copied();
+        let (down, up) = (parameter("down"), parameter("up"));
+        (down.or(up).is_some()).then(|| Ok(Norms { stage, rows: AdaptedRows::of(variant, node)?, down, up }))
+    });
+    found.collect()
 }
 
 /// Neighbours of the same layer; steps of no layer go with the layer before them.

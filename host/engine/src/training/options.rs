@@ -11,6 +11,8 @@ pub enum Objective {
     CrossEntropy,
     /// Divergence from the base model's next-token distribution.
     Distillation,
+    /// Distance of the hidden states after each layer from the base model's.
+    HiddenStates,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -118,7 +120,8 @@ impl TrainingOptions {
         match (setting.name.as_str(), setting.value.as_text()) {
             ("objective", Some("cross-entropy")) => self.objective = Objective::CrossEntropy,
             ("objective", Some("distillation")) => self.objective = Objective::Distillation,
-            ("objective", _) => return Err(wrong("cross-entropy or distillation")),
+            ("objective", Some("hidden-states")) => self.objective = Objective::HiddenStates,
+            ("objective", _) => return Err(wrong("cross-entropy, distillation or hidden-states")),
             ("schedule", Some("constant")) => self.schedule = Schedule::Constant,
             ("schedule", Some("linear")) => self.schedule = Schedule::Linear,
             ("schedule", Some("cosine")) => self.schedule = Schedule::Cosine,

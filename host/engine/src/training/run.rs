@@ -1,13 +1,13 @@
 //! Training at work: updates, looks at held-out examples, and what is written down to go on from.
 
 use super::adamw::{Moments, gradient_norm, update};
-use super::examples::{Example, Pass, order};
+use super::examples::{Example, Pass, mixed, order};
 use super::kept;
 use super::loss::{Goal, loss};
 use super::network::{Network, Parameter};
-use super::options::Objective;
 use super::room::Room;
 use super::tape::{Keep, Tape};
+use super::teacher::{Lesson, Teacher};
 use super::{Trained, Training};
 use crate::EngineError;
 use crate::rope::Angles;
@@ -26,7 +26,7 @@ pub(super) const ROWS: usize = 256;
 pub(super) struct Run<'a> {
     of: &'a Training<'a>,
     network: Network,
-    teacher: Option<Network>,
+    teacher: Option<Teacher>,
     parameters: Vec<Parameter>,
     room: Room,
     /// Tokens of the last pass.
@@ -68,13 +68,11 @@ impl<'a> Run<'a> {
     pub fn new(of: &'a Training<'a>) -> Result<Self, EngineError> {
         let parameters: Vec<Parameter> =
             of.trainable.iter().map(|t| Parameter::of(of.variant, &t.weight)).collect::<Result<_, _>>()?;
-        let teacher = match of.options.objective {
-            Objective::CrossEntropy => None,
-            Objective::Distillation => Some(Network::new(of.teacher, &[])?),
-        };
-        let network = Network::new(of.variant, &parameters)?;
+        let mut network = Network::new(of.variant, &parameters)?;
+        let teacher = Teacher::of(of, &network)?;
         of.check_examples(&network)?;
-        of.check_memory(&network, &parameters)?;
+        of.check_memory(&network, teacher.as_ref(), &parameters)?;
+        network.renew(&parameters);
         Ok(Self {
             of,
             network,
@@ -103,7 +101,7 @@ impl<'a> Run<'a> {
     pub fn gradients_of(mut self, examples: impl Iterator<Item = &'a Example>) -> (f64, Vec<Parameter>) {
         let pass = self.pass(examples);
         let rows = pass.targets.len().max(1);
-        let sum = self.gradients(&pass, 1.0 / rows as f32);
+        let sum = self.gradients(&pass, 1.0 / rows as f32, None);
         (sum / rows as f64, self.parameters)
     }
 
@@ -133,8 +131,9 @@ impl<'a> Run<'a> {
             .collect();
         let rows: usize = passes.iter().map(|pass| pass.targets.len()).sum();
         let mut sum = 0.0;
-        for pass in &passes {
-            sum += self.gradients(pass, 1.0 / rows.max(1) as f32);
+        for (number, pass) in passes.iter().enumerate() {
+            let chance = mixed(options.seed, self.step as u64, number as u64);
+            sum += self.gradients(pass, 1.0 / rows.max(1) as f32, Some(chance));
             self.curve.tokens += pass.batch.tokens.len() as u64;
         }
         let loss = sum / rows.max(1) as f64;
@@ -148,6 +147,7 @@ impl<'a> Run<'a> {
         }
         let factor = if options.clip > 0.0 && norm > options.clip { options.clip / norm } else { 1.0 };
         update(&mut self.parameters, &mut self.moments, &self.rates, options, self.step, factor);
+        self.network.renew(&self.parameters);
         self.step += 1;
         self.curve.seconds += start.elapsed().as_secs_f64();
         let last = self.step == options.steps;
@@ -183,87 +183,97 @@ impl<'a> Run<'a> {
         Some(loss)
     }
 
-    /// The rows that are selected of a pass without gradients.
-    fn selected(network: &Network, pass: &Pass, angles: &[Angles], parameters: &[Parameter], room: &Room) -> Vec<f32> {
-        let mut tape = Tape::new(network, &pass.batch, angles, room);
-        tape.forward(network.body(), parameters, Keep::Nothing);
-        tape.take_value(network.selected)
-    }
-
     /// The sum of the losses of a pass.
     fn loss_of(&self, pass: &Pass) -> f64 {
-        let angles = angles(&self.network, pass);
-        let rows = Self::selected(&self.network, pass, &angles, &self.parameters, &self.room);
-        let taught = self.taught(pass);
+        let network = &self.network;
+        let angles = angles(network, pass);
+        let taught = self.teacher.as_ref().map(|teacher| teacher.angles(pass));
+        let lesson = self.teacher.as_ref().zip(taught.as_deref());
+        let lesson = lesson.map(|(teacher, angles)| teacher.teach(pass, angles, &self.room));
+        let by_layer = lesson.as_ref().filter(|lesson| lesson.is_of_hidden_states());
+        let mut tape = Tape::new(network, &pass.batch, &angles, &self.room);
+        let keep = if by_layer.is_some() { Keep::Borders } else { Keep::Nothing };
+        tape.forward(network.body(), &self.parameters, keep);
+        if let Some(lesson) = by_layer {
+            return lesson.hidden_states(&mut tape, None);
+        }
+        let rows = tape.take_value(network.selected);
         let mut sum = 0.0;
         for part in parts(pass.targets.len()) {
-            let chunk = rows_of(&self.network, &rows, &part);
-            let mut tape = Tape::of_rows(&self.network, &pass.batch, &angles, &self.room, chunk);
-            tape.forward(self.network.tail(), &self.parameters, Keep::Nothing);
-            let mut logits = tape.take_value(self.network.logits);
-            sum += self.loss(pass, &part, taught.as_deref(), &mut logits, 0.0);
+            let chunk = rows_of(network, &rows, &part);
+            let mut tape = Tape::of_rows(network, &pass.batch, &angles, &self.room, chunk);
+            tape.forward(network.tail(), &self.parameters, Keep::Nothing);
+            let mut logits = tape.take_value(network.logits);
+            sum += self.loss(pass, &part, lesson.as_ref(), &mut logits, 0.0);
         }
         sum
     }
 
-    /// The teacher's selected rows.
-    fn taught(&self, pass: &Pass) -> Option<Vec<f32>> {
-        let teacher = self.teacher.as_ref()?;
-        Some(Self::selected(teacher, pass, &angles(teacher, pass), &[], &self.room))
-    }
-
     /// The loss of some rows, whose logits become their gradients.
-    fn loss(&self, pass: &Pass, part: &Range<usize>, taught: Option<&[f32]>, logits: &mut [f32], scale: f32) -> f64 {
-        let weights = vec![1f32; part.len()];
-        match self.teacher.as_ref().zip(taught) {
-            None => loss(logits, &weights, &Goal::Tokens(&pass.targets[part.clone()]), scale),
-            Some((teacher, rows)) => {
-                let chunk = rows_of(teacher, rows, part);
-                let mut tape = Tape::of_rows(teacher, &pass.batch, &[], &self.room, chunk);
-                tape.forward(teacher.tail(), &[], Keep::Nothing);
-                let expected = tape.take_value(teacher.logits);
-                let goal = Goal::Teacher { logits: &expected, temperature: self.of.options.temperature as f32 };
-                loss(logits, &weights, &goal, scale)
-            }
+    fn loss(&self, pass: &Pass, part: &Range<usize>, by: Option<&Lesson<'_>>, logits: &mut [f32], scale: f32) -> f64 {
+        match by {
+            Some(lesson) => lesson.logits(pass, part, &self.room, logits, scale),
+            None => loss(logits, &vec![1f32; part.len()], &Goal::Tokens(&pass.targets[part.clone()]), scale),
         }
     }
 
-    /// Adds the gradients of `scale` times the losses of a pass, whose sum it gives.
-    fn gradients(&mut self, pass: &Pass, scale: f32) -> f64 {
+    /// Adds the gradients of `scale` times the losses of a pass, whose sum it gives; `chance` is what dropout goes by.
+    fn gradients(&mut self, pass: &Pass, scale: f32, chance: Option<u64>) -> f64 {
         // Buffers of other lengths would only stand about.
         if std::mem::replace(&mut self.tokens, pass.batch.tokens.len()) != pass.batch.tokens.len() {
             self.room.clear();
         }
-        let angles = angles(&self.network, pass);
-        let taught = self.taught(pass);
         let mut parameters = std::mem::take(&mut self.parameters);
         let network = &self.network;
-        let mut tape = Tape::new(network, &pass.batch, &angles, &self.room);
+        let angles = angles(network, pass);
+        let taught = self.teacher.as_ref().map(|teacher| teacher.angles(pass));
+        let lesson = self.teacher.as_ref().zip(taught.as_deref());
+        let lesson = lesson.map(|(teacher, angles)| teacher.teach(pass, angles, &self.room));
+        let mut tape = Tape::new(network, &pass.batch, &angles, &self.room).by_chance(chance);
         let checkpointing = self.of.options.checkpointing;
         let keep = if checkpointing { Keep::Borders } else { Keep::All };
         tape.forward(network.body(), &parameters, keep);
+        let sum = match lesson.as_ref().filter(|lesson| lesson.is_of_hidden_states()) {
+            Some(lesson) => lesson.hidden_states(&mut tape, Some(scale)),
+            None => self.gradients_of_end(pass, lesson.as_ref(), &mut tape, &mut parameters, scale),
+        };
+        for segment in network.segments.iter().rev() {
+            if checkpointing {
+                tape.forward(segment.clone(), &parameters, Keep::All);
+            }
+            tape.backward(segment.clone(), &mut parameters);
+        }
+        drop(tape);
+        drop(lesson);
+        self.parameters = parameters;
+        sum
+    }
+
+    /// The same of the steps after the selection, some rows at a time; the gradient of the selected rows is then in the tape.
+    fn gradients_of_end(
+        &self,
+        pass: &Pass,
+        lesson: Option<&Lesson<'_>>,
+        tape: &mut Tape<'_>,
+        parameters: &mut [Parameter],
+        scale: f32,
+    ) -> f64 {
+        let network = &self.network;
         let rows = tape.take_value(network.selected);
         let mut gradient = Vec::with_capacity(rows.len());
         let mut sum = 0.0;
         for part in parts(pass.targets.len()) {
-            let mut end = Tape::of_rows(network, &pass.batch, &angles, &self.room, rows_of(network, &rows, &part));
-            end.forward(network.tail(), &parameters, Keep::All);
+            let mut end = tape.end(rows_of(network, &rows, &part), part.start);
+            end.forward(network.tail(), parameters, Keep::All);
             let mut logits = end.take_value(network.logits);
-            sum += self.loss(pass, &part, taught.as_deref(), &mut logits, scale);
+            sum += self.loss(pass, &part, lesson, &mut logits, scale);
             end.set_gradient(network.logits, logits);
-            end.backward(network.tail(), &mut parameters);
+            end.backward(network.tail(), parameters);
             gradient.extend(end.take_gradient(network.selected).unwrap_or_default());
         }
         if network.active[network.selected] && !gradient.is_empty() {
             tape.set_gradient(network.selected, gradient);
-            for segment in network.segments.iter().rev() {
-                if checkpointing {
-                    tape.forward(segment.clone(), &parameters, Keep::All);
-                }
-                tape.backward(segment.clone(), &mut parameters);
-            }
         }
-        self.parameters = parameters;
         sum
     }
 
@@ -305,6 +315,7 @@ impl<'a> Run<'a> {
         let (Some(values), Some(first), Some(second)) = (all("value"), all("first"), all("second")) else { return };
         self.best = state.best.and_then(|loss| Some(Best { loss, values: all("best")? }));
         self.parameters.iter_mut().zip(values).for_each(|(parameter, value)| parameter.value = value);
+        self.network.renew(&self.parameters);
         self.moments = first.into_iter().zip(second).map(|(first, second)| Moments { first, second }).collect();
         let State { queue, through, step, curve, worse, stopped, .. } = state;
         (self.queue, self.through, self.step, self.curve) = (queue, through, step, curve);
@@ -330,7 +341,7 @@ fn parts(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(ROWS).map(move |first| first..(first + ROWS).min(rows))
 }
 
-fn rows_of(network: &Network, rows: &[f32], part: &Range<usize>) -> Vec<f32> {
+pub(super) fn rows_of(network: &Network, rows: &[f32], part: &Range<usize>) -> Vec<f32> {
     let width = network.slots[network.selected].width;
     rows[part.start * width..part.end * width].to_vec()
 }

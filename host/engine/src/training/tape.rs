@@ -3,6 +3,8 @@
 mod backward;
 
 use super::attention::Attention;
+use super::dropout::drop_out;
+use super::examples::mixed;
 use super::gemm::{Into, Threads, View, multiply};
 use super::network::{Network, Parameter, Stage};
 use super::room::Room;
@@ -39,6 +41,8 @@ pub(super) struct Tape<'a> {
     selected: usize,
     angles: &'a [Angles],
     room: &'a Room,
+    /// What numbers are left out by, where they are.
+    chance: Option<u64>,
     values: Vec<Option<Arc<Vec<f32>>>>,
     gradients: Vec<Option<Arc<Vec<f32>>>>,
     routings: Vec<Routing>,
@@ -83,6 +87,7 @@ impl<'a> Tape<'a> {
             selected: batch.rows.len(),
             angles,
             room,
+            chance: None,
             values: vec![None; network.slots.len()],
             gradients: vec![None; network.slots.len()],
             routings: (0..network.routings).map(|_| Routing::default()).collect(),
@@ -103,6 +108,18 @@ impl<'a> Tape<'a> {
         tape.selected = rows.len() / width;
         tape.values[network.selected] = Some(Arc::new(rows));
         tape
+    }
+
+    /// Leaves numbers out where the network says so; equal keys leave out the same.
+    pub fn by_chance(mut self, key: Option<u64>) -> Self {
+        self.chance = key;
+        self
+    }
+
+    /// One for some of its selected rows, from the number `first` on.
+    pub fn end(&self, rows: Vec<f32>, first: usize) -> Self {
+        let key = self.chance.map(|key| mixed(key, first as u64, 1));
+        Self::of_rows(self.network, self.batch, self.angles, self.room, rows).by_chance(key)
     }
 
     /// Takes a value out, or a copy where a gradient will be computed from it.
@@ -132,7 +149,26 @@ impl<'a> Tape<'a> {
         self.rows(slot) * self.network.slots[slot].width
     }
 
-    fn value(&self, slot: usize) -> &[f32] {
+    /// Numbers of a row of a value.
+    pub fn width(&self, slot: usize) -> usize {
+        self.network.slots[slot].width
+    }
+
+    /// Whether a gradient passes a value.
+    pub fn is_active(&self, slot: usize) -> bool {
+        self.network.active[slot]
+    }
+
+    /// Which rows of a value the selected tokens are.
+    pub fn selected_rows(&self, slot: usize) -> Vec<usize> {
+        match self.network.slots[slot].rows {
+            RowSpace::Selected => (0..self.selected).collect(),
+            _ => self.batch.rows.iter().map(|row| *row as usize).collect(),
+        }
+    }
+
+    /// A value that was computed, and is kept.
+    pub fn value(&self, slot: usize) -> &[f32] {
         self.values[slot].as_ref().expect("steps are in order, and what gradients need is kept")
     }
 
@@ -259,6 +295,10 @@ impl<'a> Tape<'a> {
                     y[a..].copy_from_slice(right);
                 }
             }
+            Op::Dropout(rate) => match self.chance_of(output) {
+                Some(key) => drop_out(*rate, key, input(0), &mut y),
+                None => y.copy_from_slice(input(0)),
+            },
             Op::Parameter(frozen) => y.copy_from_slice(weight.unwrap_or(frozen)),
             Op::SelectRows => {
                 let x = input(0);
@@ -268,6 +308,11 @@ impl<'a> Tape<'a> {
             Op::Route { .. } => unreachable!("a router makes no value"),
         }
         self.values[output] = Some(Arc::new(y));
+    }
+
+    /// What numbers of a slot are left out by.
+    fn chance_of(&self, slot: usize) -> Option<u64> {
+        self.chance.map(|key| mixed(key, slot as u64, 0))
     }
 
     fn grouped(&self, by: Grouping) -> Grouped<'_> {

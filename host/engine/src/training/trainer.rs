@@ -157,7 +157,7 @@ impl Trainer {
         hash.update(env!("CARGO_PKG_VERSION"));
         hash.update(variant.checkpoint().digest()?);
         hash.update(variant.key());
-        if options.objective == Objective::Distillation {
+        if options.objective != Objective::CrossEntropy {
             hash.update(self.base.key());
         }
         hash.update(serde_json::to_vec(trainable).expect("names and rates have a JSON form"));

@@ -1,6 +1,6 @@
 //! Trains a thin pair of matrices beside each matrix of the layers, and adds it to them (LoRA, Hu et al., arXiv:2106.09685). It
-//! may begin at the matrix's own largest directions (PiSSA, arXiv:2404.02948), and learn from the base model instead of the data,
-//! which restores what techniques before it have lost.
+//! may begin at the matrix's own largest directions (PiSSA, arXiv:2404.02948), learn norms of rows apart from their directions (DoRA,
+//! arXiv:2402.09353), and learn from the base model instead of the data, which restores what techniques before it have lost.
 
 use aehost_sdk::Random;
 use aehost_sdk::technique::*;
@@ -30,18 +30,14 @@ impl Technique for Lora {
         let principal = settings.text("initial")? == "principal";
         let mut random = Random::new(0);
         let mut adapters = Vec::new();
-        for (i, matrix) in targets.iter().enumerate() {
-            log::progress(i as f64 / targets.len() as f64, "inserting adapters");
+        let count = targets.len();
+        for (i, matrix) in targets.into_iter().enumerate() {
+            log::progress(i as f64 / count as f64, "inserting adapters");
             let [down, up] =
-                if principal { take_principal(model, matrix, &form)? } else { form.blank(matrix, &mut random)? };
-            adapters.push(Adapter::insert(model, matrix, &down, &up, form.scale)?);
+                if principal { take_principal(model, &matrix, &form)? } else { form.blank(&matrix, &mut random)? };
+            adapters.push(Adapter { matrix, down, up });
         }
-        form.train(model, &adapters, settings)?;
-        if settings.flag("merge")? {
-            log::progress(1.0, "adding adapters to their matrices");
-            adapters.into_iter().try_for_each(|adapter| adapter.merge(model))?;
-        }
-        model.check()
+        form.train(model, adapters, settings, settings.flag("merge")?)
     }
 }
 

@@ -48,8 +48,9 @@ impl Technique for Qlora {
         let targets = quantiser::targets(model, &affine)?;
         let mut random = Random::new(0);
         let mut adapters = Vec::new();
-        for (i, (matrix, affine)) in targets.iter().enumerate() {
-            log::progress(i as f64 / targets.len() as f64, "rounding matrices");
+        let count = targets.len();
+        for (i, (matrix, affine)) in targets.into_iter().enumerate() {
+            log::progress(i as f64 / count as f64, "rounding matrices");
             let codes = match table {
                 true => Representation::codebook(affine.group as i64, None),
                 false => affine.representation(),
@@ -59,17 +60,16 @@ impl Technique for Qlora {
                 continue;
             }
             let [down, up] = match lost {
-                true => take_lost(model, matrix, &codes, &form)?,
+                true => take_lost(model, &matrix, &codes, &form)?,
                 false => {
                     weights::encode(model, &matrix.weight, &codes, None)?;
-                    form.blank(matrix, &mut random)?
+                    form.blank(&matrix, &mut random)?
                 }
             };
-            adapters.push(Adapter::insert(model, matrix, &down, &up, form.scale)?);
+            adapters.push(Adapter { matrix, down, up });
         }
         quantiser::round_outer(model, settings)?;
-        form.train(model, &adapters, settings)?;
-        model.check()
+        form.train(model, adapters, settings, false)
     }
 }
 

@@ -25,9 +25,10 @@ impl FineTuning {
             lengths.push(context);
         }
         let usual = lengths.iter().copied().rfind(|length| *length <= 256).unwrap_or(lengths[0]);
-        let towards = "The next token of the data, or what the base model says of it, which restores what was lost.";
+        let towards = "The next token of the data, or what the base model makes of it, which restores what was lost: its \
+                       predictions, or its hidden states after each layer.";
         Ok(vec![
-            choice("objective", towards, ["cross-entropy", "distillation"]).into(),
+            choice("objective", towards, ["cross-entropy", "distillation", "hidden-states"]).into(),
             integer("steps", "Updates of the weights.", 1..=5000).log().default(100).into(),
             choice("batch", "Sequences of an update.", [1i64, 2, 4, 8, 16, 32]).ordered().default(4).into(),
             choice("sequence-tokens", "Tokens of a sequence at most.", lengths).ordered().default(usual).into(),

@@ -100,12 +100,19 @@ impl Insert<'_> {
         self
     }
 
+    /// Leaves a slot empty.
+    #[must_use]
+    pub fn without_weight(mut self, slot: &str) -> Self {
+        self.spec.weights.retain(|used| used.name != slot);
+        self
+    }
+
     /// A weight that exists, in place of one in that slot.
     #[must_use]
-    pub fn weight(mut self, slot: &str, weight: &str) -> Self {
-        self.spec.weights.retain(|used| used.name != slot);
-        self.spec.weights.push(Slot { name: slot.into(), weight: weight.into() });
-        self
+    pub fn weight(self, slot: &str, weight: &str) -> Self {
+        let mut insert = self.without_weight(slot);
+        insert.spec.weights.push(Slot { name: slot.into(), weight: weight.into() });
+        insert
     }
 
     /// A new weight, called after node and slot.

@@ -1,6 +1,7 @@
 //! Techniques: they change a model, or how it runs, to make it cheaper or better.
 
 mod adapter;
+mod adapter_form;
 mod assign;
 mod attention;
 mod basis;
@@ -27,7 +28,8 @@ mod stream;
 pub mod testing;
 mod wiring;
 
-pub use adapter::{Adapter, AdapterForm, users};
+pub use adapter::{Adapter, users};
+pub use adapter_form::AdapterForm;
 pub use assign::balanced;
 pub use attention::{AttentionBlock, Projection, attention_blocks};
 pub use basis::times;

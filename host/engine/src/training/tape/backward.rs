@@ -1,6 +1,7 @@
 //! Going backwards: from the gradients of what steps made to those of what they read, and of parameters.
 
 use super::super::attention::Gradients;
+use super::super::dropout::drop_out;
 use super::super::gemm::{Into, Threads, View, add_column_sums, multiply, through};
 use super::super::network::{Parameter, Stage};
 use super::super::room::Room;
@@ -256,6 +257,12 @@ impl Tape<'_> {
                 let rows = self.gradient(stage.inputs[0]).par_chunks_mut(width);
                 let rows = rows.zip(y.par_chunks(width)).zip(dy.par_chunks(width));
                 rows.for_each(|((dx, y), dy)| slopes::softmax(y, dy, dx));
+            }
+            Op::Dropout(rate) => {
+                let Some(key) = self.chance_of(output) else { return self.give(stage.inputs[0], dy) };
+                let mut dx = self.room.take(dy.len());
+                drop_out(*rate, key, &dy, &mut dx);
+                self.give(stage.inputs[0], Arc::new(dx));
             }
             Op::Concat(groups) => {
                 let [a, b] = [0, 1].map(|i| network.slots[stage.inputs[i]].width / groups);
