@@ -11,7 +11,7 @@ use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
     Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord,
-    Reference, Scenario, StudyFile, StudyRecord,
+    Reference, Scenario, StudyFile, StudyRecord, TechniqueSpace, narrowed,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor, TrainingSetup};
 use anyhow::{Context, Result};
@@ -216,6 +216,7 @@ impl Plan {
             let reasons: String = found.not_applicable.iter().map(|(id, why)| format!("\n  {id}: {why}")).collect();
             return Err(usage(format!("no technique applies to this model, so there is nothing to search{reasons}")));
         }
+        let space = self.space(file, found)?;
         let mut model_facts = found.model_facts.clone();
         model_facts.0.extend(found.hardware_facts.iter().cloned());
         Ok(StudyRecord {
@@ -240,12 +241,22 @@ impl Plan {
             budget_seconds: file.budget.time.0,
             confirm: file.study.confirm,
             seed: file.study.seed,
-            space: found.space.clone(),
-            plugins: used_plugins(found, &self.evaluators, &file.strategy.id),
+            plugins: used_plugins(found, &space, &self.evaluators, &file.strategy.id),
+            space,
             metrics: found.metrics.clone(),
             aehost_version: env!("CARGO_PKG_VERSION").to_owned(),
             created_at: std::time::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64()),
         })
+    }
+
+    /// What is searched: all that applies to the model, or what the file names of it.
+    fn space(&self, file: &StudyFile, found: &Description) -> Result<Vec<TechniqueSpace>> {
+        let words = &file.study.techniques;
+        let named = |id: &str| words.iter().any(|words| words.split(':').next() == Some(id));
+        if let Some((id, why)) = found.not_applicable.iter().find(|(id, _)| named(id)) {
+            return Err(usage(format!("--technique: `{id}` has no use for this model: {why}")));
+        }
+        narrowed(&found.space, words).map_err(|e| usage(format!("--technique: {e}")))
     }
 }
 
@@ -292,10 +303,15 @@ pub fn evaluators(sections: &[EvaluatorSection], catalog: &Catalog) -> Result<Ve
 }
 
 /// Families, the techniques of the space, the evaluators and the strategy.
-fn used_plugins(found: &Description, evaluators: &[EvaluatorUse], strategy: &str) -> Vec<PluginRecord> {
+fn used_plugins(
+    found: &Description,
+    space: &[TechniqueSpace],
+    evaluators: &[EvaluatorUse],
+    strategy: &str,
+) -> Vec<PluginRecord> {
     let used = |plugin: &&PluginRecord| match plugin.kind {
         PluginKind::Family => true,
-        PluginKind::Technique => found.space.iter().any(|t| t.description.identity.id == plugin.id),
+        PluginKind::Technique => space.iter().any(|t| t.description.identity.id == plugin.id),
         PluginKind::Evaluator => evaluators.iter().any(|e| e.id == plugin.id),
         PluginKind::Strategy => plugin.id == strategy,
     };

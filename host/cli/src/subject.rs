@@ -7,11 +7,13 @@ use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
-use aehost_plugins::{Catalog, Observer, Options};
+use aehost_plugins::{Catalog, Event, Level, Name, Observer, Options};
 use aehost_study::{Configuration, Reference, Space, StudyRecord, TrialId};
 use aehost_worker::{Setup, Workbench};
 use anyhow::Result;
+use indicatif::ProgressBar;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The flags that name it.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,15 +116,10 @@ impl Subject {
         plugins::load(&self.folders, &self.options, output)
     }
 
-    /// Opens model, plugins and data.
-    pub fn open(&mut self, output: &Output) -> Result<Workbench> {
-        self.open_with(None, output)
-    }
-
-    /// The same; `observer` hears what plugins say.
-    pub fn open_with(&mut self, observer: Option<Observer>, output: &Output) -> Result<Workbench> {
+    /// Opens model, plugins and data; `bar` shows how far plugins are, and what they have to say is said.
+    pub fn open(&mut self, bar: &ProgressBar, output: &Output) -> Result<Workbench> {
         let setup: Setup = self.plan.setup(self.folders.clone(), &self.options, output)?;
-        let mut workbench = Workbench::open(&setup, observer).map_err(fault)?;
+        let mut workbench = Workbench::open(&setup, Some(observer(bar.clone(), *output))).map_err(fault)?;
         if !self.apply.is_empty() {
             let description = workbench.describe().map_err(fault)?;
             let named = |id: &str| self.apply.iter().any(|words| words.split(':').next() == Some(id));
@@ -145,6 +142,15 @@ impl Subject {
             _ => format!("{} with {}", self.plan.model, self.apply.join(" + ")),
         }
     }
+}
+
+/// Shows progress on a line that is redrawn, and what plugins have to say.
+fn observer(bar: ProgressBar, output: Output) -> Observer {
+    Arc::new(move |name: &Name, event| match event {
+        Event::Progress { what, .. } => bar.set_message(format!("{}: {what}", name.id)),
+        Event::Log { level: Level::Debug, .. } => {}
+        Event::Log { message, .. } => bar.suspend(|| output.say(&format!("{}: {message}", name.id))),
+    })
 }
 
 /// The trial asked for, else the recommended one.

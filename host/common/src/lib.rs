@@ -26,6 +26,11 @@ pub enum Stage {
     Inference,
 }
 
+impl Stage {
+    /// In the order in which they apply.
+    pub const ALL: [Self; 3] = [Self::Architecture, Self::FineTuning, Self::Inference];
+}
+
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {

@@ -57,6 +57,8 @@ pub struct StudySection {
     pub seed: u64,
     /// Folders of plugins; the installed ones when empty.
     pub plugins: Vec<PathBuf>,
+    /// Techniques that take part, with what their parameters are limited to ([`crate::narrowed`]); all when empty.
+    pub techniques: Vec<String>,
     /// Metrics to improve; `accuracy` stands for the accuracy metric.
     pub objectives: Vec<String>,
     /// Hard limits.
@@ -76,6 +78,7 @@ impl Default for StudySection {
             threads: None,
             seed: 0,
             plugins: Vec::new(),
+            techniques: Vec::new(),
             objectives: [ACCURACY, "latency.e2e", "memory.peak"].map(String::from).into(),
             constraints: vec![Constraint::parse("accuracy drop <= 1.2 %").expect("the default constraint is valid")],
             confirm: true,

@@ -38,7 +38,7 @@ pub use importance::{Importance, ParameterImportance};
 pub use model::*;
 pub use run::{Finished, Limits, RunError, Session, problem, run};
 pub use sample::subset;
-pub use space::{Space, SpaceError};
+pub use space::{Space, SpaceError, narrowed};
 pub use stats::{
     Comparison, Drop, Estimate, accuracy_drop, compare, median, median_estimate, percentile, transformed_mean,
     weighted_mean,

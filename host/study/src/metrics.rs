@@ -17,6 +17,9 @@ pub const ENERGY: &str = "energy.joules_per_token";
 /// Percent of the baseline's accuracy that was lost; computed by the study from the accuracy metric.
 pub const ACCURACY_DROP: &str = "accuracy.drop";
 
+/// Tokens that were gone through to train the configuration; what it costs to make, and not to use.
+pub const TRAINING_TOKENS: &str = "training.tokens";
+
 const BUILT_IN: [(&str, &str, Direction); 11] = [
     ("latency.ttft_ms", "ms", Direction::Minimize),
     ("latency.tpot_ms", "ms", Direction::Minimize),
@@ -34,6 +37,11 @@ const BUILT_IN: [(&str, &str, Direction); 11] = [
 /// The metrics that every study has: the meter's, and the accuracy drop.
 pub fn built_in() -> Vec<Metric> {
     BUILT_IN.iter().map(|&(name, unit, direction)| Metric { name: name.into(), unit: unit.into(), direction }).collect()
+}
+
+/// The metric of studies that have training data.
+pub fn of_training() -> Metric {
+    Metric { name: TRAINING_TOKENS.into(), unit: "tokens".into(), direction: Direction::Minimize }
 }
 
 /// The unit of a built-in metric.

@@ -1,8 +1,11 @@
 //! The search space: which configurations exist, the one canonical form of each, and its key. Two configurations are the
 //! same exactly when their canonical forms are, so duplicates are found whatever order a strategy writes things in.
 
+mod narrowing;
 #[cfg(test)]
 mod tests;
+
+pub use narrowing::narrowed;
 
 use crate::{Choice, Configuration, TechniqueSpace};
 use aehost_common::{DomainError, Parameter, Settings, Value};

@@ -3,7 +3,7 @@
 
 use crate::protocol::SavedTrial;
 use crate::setup::Setup;
-use aehost_common::Fault;
+use aehost_common::{Curve, Fault, Metric};
 use aehost_engine::{Device, FloatType, LanguageModel, Model, Variant};
 use aehost_formats::{Checkpoint, Dataset, FormatError, Tokenizer};
 use aehost_plugins::{Baseline, Catalog, Observer, Options};
@@ -155,9 +155,19 @@ impl Rig {
             let (base, variant) = (restored(base)?, restored(variant)?);
             let subject = Subject { base: &base, variant: &variant, text };
             let measured = self.run(&subject, items, &mut watch, progress)?;
-            Ok(Measurements { training: training.clone(), ..measured })
+            Ok(self.with_training(measured, training.clone()))
         })();
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)
+    }
+
+    /// The same, with how losses fell and what that took.
+    pub fn with_training(&self, mut measured: Measurements, curves: Vec<Curve>) -> Measurements {
+        if self.setup.training.is_some() {
+            let Metric { name, unit, direction } = metrics::of_training();
+            let tokens: u64 = curves.iter().map(|curve| curve.tokens).sum();
+            measured.metrics.insert(name, Measurement::exact(tokens as f64, &unit, direction));
+        }
+        Measurements { training: curves, ..measured }
     }
 
     /// Loads, measures and evaluates a variant.

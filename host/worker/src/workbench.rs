@@ -197,7 +197,11 @@ impl Workbench {
             space,
             not_applicable,
             plugins,
-            metrics: metrics::built_in().into_iter().chain(evaluated).collect(),
+            metrics: metrics::built_in()
+                .into_iter()
+                .chain(self.rig.setup.training.as_ref().map(|_| metrics::of_training()))
+                .chain(evaluated)
+                .collect(),
         })
     }
 
@@ -318,7 +322,8 @@ impl Workbench {
         let measured = made.and_then(|(variant, training)| {
             let text = self.text()?;
             let subject = Subject { base: &self.base, variant: &variant, text: &text };
-            Ok(Measurements { training, ..self.rig.run(&subject, items, &mut watch, progress)? })
+            let measured = self.rig.run(&subject, items, &mut watch, progress)?;
+            Ok(self.rig.with_training(measured, training))
         });
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)
     }

@@ -6,6 +6,7 @@ use crate::subject::{Subject, SubjectArguments};
 use aehost_meter::DeviceLease;
 use aehost_worker::{BenchPlan, BenchResult};
 use anyhow::Result;
+use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 
 const AFTER: &str = "\
@@ -51,7 +52,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         depth: arguments.depth as usize,
         repeat: arguments.repeat as usize,
     };
-    let mut workbench = subject.open(output)?;
+    // A line that is redrawn would be timed too.
+    let mut workbench = subject.open(&ProgressBar::hidden(), output)?;
     let mut told = false;
     let _lease = DeviceLease::acquire(&subject.plan.device, |waiting| {
         if !std::mem::replace(&mut told, true) {

@@ -50,7 +50,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         .map(|e| Items { evaluator: e.label.clone(), count: arguments.items.unwrap_or(e.confirm_items), seed })
         .collect();
     output.say(&format!("Evaluating {}", subject.words()));
-    let measurements = subject.open(output)?.evaluate_configuration(&subject.configuration, &items).map_err(fault)?;
+    let bar = output.spinner(String::new());
+    let mut workbench = subject.open(&bar, output)?;
+    let measurements = workbench.evaluate_configuration(&subject.configuration, &items).map_err(fault)?;
+    bar.finish_and_clear();
     let metrics: Map<String, Value> = measurements
         .metrics
         .iter()

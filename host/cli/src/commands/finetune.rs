@@ -5,12 +5,9 @@ use crate::output::Output;
 use crate::subject::{Subject, SubjectArguments};
 use aehost_common::Curve;
 use aehost_meter::memory::PeakMemory;
-use aehost_plugins::{Event, Level, Name};
 use anyhow::Result;
-use indicatif::ProgressBar;
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 const AFTER: &str = "\
 Examples:
@@ -49,7 +46,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let mut subject = Subject::of(&subject)?;
     let memory = PeakMemory::start();
     let bar = output.spinner(String::new());
-    let mut workbench = subject.open_with(Some(observer(bar.clone(), *output)), output)?;
+    let mut workbench = subject.open(&bar, output)?;
     output.say(&format!("Training {}", subject.words()));
     let (variant, curves) = workbench.trained(&subject.configuration).map_err(fault)?;
     bar.finish_and_clear();
@@ -76,15 +73,6 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         text + &format!("; weights of {} MiB\n", variant.weight_bytes() >> 20)
     })?;
     Ok(Ending::Done)
-}
-
-/// Shows progress on a line that is redrawn, and what plugins have to say.
-fn observer(bar: ProgressBar, output: Output) -> aehost_plugins::Observer {
-    Arc::new(move |name: &Name, event| match event {
-        Event::Progress { what, .. } => bar.set_message(format!("{}: {what}", name.id)),
-        Event::Log { level: Level::Debug, .. } => {}
-        Event::Log { message, .. } => bar.suspend(|| output.say(&format!("{}: {message}", name.id))),
-    })
 }
 
 /// A few points of a curve.

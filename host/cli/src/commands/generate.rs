@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let prompt = arguments.prompt()?;
     let mut subject = Subject::of(&arguments.subject)?;
     let preparing = output.spinner(format!("preparing {}", subject.words()));
-    let mut workbench = subject.open(output)?;
+    let mut workbench = subject.open(&preparing, output)?;
     let model = workbench.language_model(&subject.configuration).map_err(fault)?;
     preparing.finish_and_clear();
     let request = GenerationRequest { prompt, settings: arguments.settings() };

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod catalog_data;
 pub mod delete;
+pub mod drive;
 pub mod evaluate;
 pub mod export_json;
 pub mod finetune;

@@ -14,6 +14,15 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+const DRIVE: &str = "\
+Lines, in the forms of `aehost export-json`:
+  {\"start\": PROBLEM}              {\"started\": true}
+  {\"tell\": [OBSERVATION, ...]}    {\"told\": N, \"seconds\": S}
+  {\"ask\": COUNT}                  {\"proposals\": [PROPOSAL, ...], \"seconds\": S}
+  \"outlook\"                       {\"outlook\": {...}, \"seconds\": S}
+What cannot be done is answered with {\"error\": MESSAGE}. Trial 0, the baseline with
+the empty configuration, is told first.";
+
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -50,6 +59,15 @@ pub enum Command {
         /// Its id
         id: String,
     },
+    /// Let a strategy search what another program measures: a JSON document a line, asked on standard input and answered on standard
+    /// output
+    #[command(after_help = DRIVE)]
+    Drive {
+        /// Its id, or a file *.wasm
+        strategy: String,
+        #[command(flatten)]
+        plugins: PluginArguments,
+    },
     /// Check that a component keeps the promises of the contract, for authors of plugins
     Test {
         /// The component, a file *.wasm
@@ -79,6 +97,7 @@ pub fn run(command: &Command, output: &Output) -> Result<Ending> {
                     .fold(String::new(), |text, p| text + &format!("Removed {} {} {}.\n", p.kind, p.id, p.version))
             })?;
         }
+        Command::Drive { strategy, plugins } => super::drive::run(strategy, plugins, output)?,
         Command::Test { file, model, plugins } => return test(file, model.as_deref(), plugins, output),
     }
     Ok(Ending::Done)

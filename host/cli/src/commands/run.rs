@@ -50,6 +50,10 @@ pub struct Arguments {
     /// What measures quality, and on which data (path or name); repeatable, the first one's main metric is the accuracy
     #[arg(long, value_name = "ID[:DATA]")]
     pub evaluator: Vec<String>,
+    /// A technique, or all of a stage, that takes part, and what its parameters are limited to, as in
+    /// lora:rank=8|16,learning-rate=1e-4..1e-3; repeatable [default: all]
+    #[arg(long, value_name = "ID[:NAME=VALUES,...]")]
+    pub technique: Vec<String>,
     /// What to improve; repeatable [default: accuracy, latency.e2e, memory.peak]
     #[arg(long, value_name = "METRIC")]
     pub objective: Vec<String>,
@@ -110,6 +114,7 @@ impl Arguments {
             seed: self.seed,
             plugins: self.plugins.plugins.clone(),
             evaluators: self.evaluator.clone(),
+            techniques: self.technique.clone(),
             objectives: self.objective.clone(),
             constraints: self.constraint.clone(),
             strategy: self.strategy.clone(),

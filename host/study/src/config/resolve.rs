@@ -28,6 +28,8 @@ pub struct Overrides {
     pub plugins: Vec<PathBuf>,
     /// `--evaluator ID[:DATA]`, replacing the file's when any is given
     pub evaluators: Vec<String>,
+    /// `--technique`, replacing the file's when any is given
+    pub techniques: Vec<String>,
     /// `--objective`, replacing the file's when any is given
     pub objectives: Vec<String>,
     /// `--constraint`, replacing the file's when any is given
@@ -69,6 +71,7 @@ impl StudyFile {
             self.training.data.clone_from(&flags.training);
         }
         lay_list(&flags.plugins, &mut study.plugins);
+        lay_list(&flags.techniques, &mut study.techniques);
         lay_list(&flags.objectives, &mut study.objectives);
         lay_list(&flags.constraints, &mut study.constraints);
         lay(&flags.trials, &mut self.budget.trials);
