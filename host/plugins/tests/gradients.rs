@@ -7,13 +7,15 @@ mod support;
 
 use aehost_common::Settings;
 use aehost_engine::{
-    Device, Example, FloatType, Model, Objective, Rows, Schedule, Sequence, Tensor, Trainable, Training,
+    Device, Example, FloatType, Model, Objective, Rows, Schedule, Sequence, Tensor, Trainable, Trained, Training,
     TrainingOptions, Variant,
 };
+use aehost_formats::Checkpoint;
 use aehost_graph::{Node, Slot, Spec, ValueId};
 use aehost_plugins::Catalog;
 use std::collections::HashMap;
-use support::{built_by, built_ins, family_models, options, root};
+use std::sync::Arc;
+use support::{built_by, built_ins, family_models, fetched, options, root};
 
 /// How far a number may be off, as a share of the largest of its weight.
 const TOLERANCE: f32 = 1e-4;
@@ -36,6 +38,9 @@ fn adapted(variant: &mut Variant, adapters: &HashMap<String, Tensor>, scale: f64
         let (Some(module), Some(layer)) = (module, node.spec.layer) else { continue };
         let [a, b] =
             ["A", "B"].map(|part| format!("base_model.model.model.layers.{layer}.{module}.lora_{part}.weight"));
+        if !adapters.contains_key(&a) {
+            continue;
+        }
         for name in [&a, &b] {
             variant.put_weight(name, &adapters[name], FloatType::F32).unwrap();
             trained.push(Trainable { weight: name.clone(), rate: 1.0 });
@@ -134,36 +139,89 @@ fn dora_follows_peft() {
     follows_peft("dora");
 }
 
+/// All of the default model, with adapters beside some of its matrices.
+#[test]
+fn lora_of_the_default_model_follows_peft() {
+    let Some(path) = fetched() else { return };
+    let file = root().join("tests/fixtures/gradients/smollm2/reference.safetensors");
+    let reference = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+    let initial =
+        reference.iter().filter_map(|(name, value)| Some((name.strip_prefix("initial.")?.to_owned(), value.clone())));
+    let adapters: HashMap<String, Tensor> = initial.collect();
+    let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let mut variant = Variant::new(checkpoint.clone(), Some(FloatType::F32));
+    catalog.family_for(checkpoint.architecture().unwrap()).unwrap().build(&checkpoint, &mut variant).unwrap();
+    let trainable = adapted(&mut variant, &adapters, 2.0);
+    assert_eq!(trainable.len(), adapters.len());
+    let training = Training {
+        variant: &variant,
+        teacher: &variant,
+        trainable: &trainable,
+        examples: &examples_of(&reference),
+        held_out: &[],
+        options: &as_peft_did(1e-3),
+        threads: 2,
+        memory: u64::MAX,
+    };
+    let (loss, gradients) = training.gradients().unwrap();
+    let expected = reference["loss"].to_scalar::<f32>().unwrap();
+    assert!((loss as f32 / expected - 1.0).abs() < 1e-3, "{loss} is not {expected}");
+    for (name, gradient) in &gradients {
+        close(name, gradient, &reference[&format!("gradient.{name}")], 1e-3);
+    }
+    let trained = training.run(&mut |_| Ok(())).unwrap();
+    close("the curve", &losses(&trained), &reference["losses"], 1e-2);
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// To a share of the largest number.
+fn close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f32) {
+    let (found, expected) = (numbers(found), numbers(expected));
+    let largest = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+    let gap = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
+    println!("{what} is off by {gap:.1e}");
+    assert!(found.len() == expected.len() && gap < tolerance, "{what} is off by {gap}");
+}
+
+fn losses(trained: &Trained) -> Tensor {
+    let losses: Vec<f32> = trained.curve.points.iter().map(|point| point.loss as f32).collect();
+    Tensor::new(losses, &Device::Cpu).unwrap()
+}
+
+fn examples_of(reference: &HashMap<String, Tensor>) -> Vec<Example> {
+    let rows: Vec<Vec<i64>> = reference["tokens"].to_vec2().unwrap();
+    let tokens = |row: &Vec<i64>| row.iter().map(|token| *token as u32).collect();
+    rows.iter().map(|row| Example { tokens: tokens(row), answer: 1 }).collect()
+}
+
+fn as_peft_did(learning_rate: f64) -> TrainingOptions {
+    TrainingOptions {
+        steps: 20,
+        sequence_tokens: 64,
+        learning_rate,
+        schedule: Schedule::Constant,
+        warm_up: 0,
+        weight_decay: 0.01,
+        ..TrainingOptions::default()
+    }
+}
+
 fn follows_peft(name: &str) {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
     let folder = root().join("tests/fixtures/gradients").join(name);
     let load = |name: &str| candle_core::safetensors::load(folder.join(name), &Device::Cpu).unwrap();
     let (adapters, reference) = (load("adapter_model.safetensors"), load("reference.safetensors"));
-    let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let close = |what: &str, found: &[f32], expected: &[f32], tolerance: f32| {
-        let largest = expected.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
-        let gap = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
-        assert!(found.len() == expected.len() && gap < tolerance, "{what} is off by {gap}");
-    };
     let base = built_by(&catalog, &root().join("tests/fixtures/families/llama-grouped"));
     let mut variant = base.clone();
     let trainable = adapted(&mut variant, &adapters, 2.0);
     assert_eq!(trainable.len(), adapters.len());
-    let tokens: Vec<Vec<i64>> = reference["tokens"].to_vec2().unwrap();
-    let sequence = |row: &Vec<i64>| row.iter().map(|token| *token as u32).collect::<Vec<u32>>();
-    let examples: Vec<Example> = tokens.iter().map(|row| Example { tokens: sequence(row), answer: 1 }).collect();
+    let examples = examples_of(&reference);
     let run = |checkpointing: bool, objective: Objective| {
-        let options = TrainingOptions {
-            objective,
-            steps: 20,
-            sequence_tokens: 64,
-            learning_rate: 1e-2,
-            schedule: Schedule::Constant,
-            warm_up: 0,
-            weight_decay: 0.01,
-            checkpointing,
-            ..TrainingOptions::default()
-        };
+        let options = TrainingOptions { objective, checkpointing, ..as_peft_did(1e-2) };
         let training = Training {
             variant: &variant,
             teacher: &base,
@@ -179,10 +237,9 @@ fn follows_peft(name: &str) {
     let ((loss, gradients), trained) = run(false, Objective::CrossEntropy);
     assert!((loss as f32 - reference["loss"].to_scalar::<f32>().unwrap()).abs() < 1e-5);
     for (name, gradient) in &gradients {
-        close(name, &numbers(gradient), &numbers(&reference[&format!("gradient.{name}")]), 1e-4);
+        close(name, gradient, &reference[&format!("gradient.{name}")], 1e-4);
     }
-    let losses: Vec<f32> = trained.curve.points.iter().map(|point| point.loss as f32).collect();
-    close("the curve", &losses, &numbers(&reference["losses"]), 1e-4);
+    close("the curve", &losses(&trained), &reference["losses"], 1e-4);
     // Values that are computed again are the same.
     let ((_, again), recomputed) = run(true, Objective::CrossEntropy);
     for ((name, gradient), (_, other)) in gradients.iter().zip(&again) {
@@ -195,7 +252,7 @@ fn follows_peft(name: &str) {
             let ((loss, gradients), trained) = run(checkpointing, Objective::HiddenStates);
             assert!((loss as f32 / expected.to_scalar::<f32>().unwrap() - 1.0).abs() < 1e-5, "{loss}");
             for (name, gradient) in &gradients {
-                close(name, &numbers(gradient), &numbers(&reference[&format!("hidden.gradient.{name}")]), 1e-4);
+                close(name, gradient, &reference[&format!("hidden.gradient.{name}")], 1e-4);
             }
             let points = trained.curve.points;
             assert!(points[19].loss < 0.3 * points[0].loss, "{points:?}");
@@ -203,13 +260,13 @@ fn follows_peft(name: &str) {
     }
 
     for (name, value) in &trained.weights {
-        close(name, &numbers(value), &numbers(&reference[&format!("final.{name}")]), 1e-3);
+        close(name, value, &reference[&format!("final.{name}")], 1e-3);
         variant.put_weight(name, value, FloatType::F32).unwrap();
     }
     let model = Model::new(&variant, &Device::Cpu, 2).unwrap();
-    let tokens = sequence(&tokens[0]);
-    let part = Sequence { tokens: &tokens, branches: None, cache: &mut model.cache(), rows: Rows::All };
+    let tokens = &examples[0].tokens;
+    let part = Sequence { tokens, branches: None, cache: &mut model.cache(), rows: Rows::All };
     let logits = model.forward(&mut [part]).unwrap();
     // Keys and values are kept as float16 when it runs.
-    close("a logit", &numbers(&logits), &numbers(&reference["logits"]), 1e-3);
+    close("a logit", &logits, &reference["logits"], 1e-3);
 }
