@@ -79,7 +79,7 @@ fn flags_lie_over_the_study_file() {
     let file = run(&[&[example.as_str()], &words[..]].concat()).study_file().unwrap();
     assert_eq!((file.study.model.as_str(), file.study.seed, file.study.confirm), ("m.gguf", 9, false));
     assert_eq!((file.study.threads, file.study.name.as_deref()), (Some(3), Some("s")));
-    assert_eq!((file.budget.trials, file.budget.time), (7, TimeLimit(Some(120.0))));
+    assert_eq!((file.budget.trials(), file.budget.time()), (7, TimeLimit(Some(120.0))));
     assert_eq!(file.strategy.id, "grid");
     let evaluators: Vec<_> = file.evaluator.iter().map(|e| (e.id.as_str(), e.data.as_deref())).collect();
     assert_eq!(evaluators, [("perplexity", Some("book.txt"))]);

@@ -345,7 +345,7 @@ mod tests {
             packages: &MEMBERS[..1],
             sha256: sha256.leak(),
             bytes: raw.len() as u64,
-            convert: Some(crate::convert::piqa),
+            convert: Some(crate::convert::answers),
             ..entry()
         };
         assert_eq!(

@@ -120,18 +120,27 @@ impl Default for StrategySection {
 }
 
 /// `[budget]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BudgetSection {
-    /// Trials at most, the baseline included, confirmations apart.
-    pub trials: u32,
-    /// Wall-clock time at most, confirmations included: `90s`, `30m`, `1h30m`; `none` for no limit.
-    pub time: TimeLimit,
+    /// Trials at most, the baseline included, confirmations apart; 24, or 200 until converged.
+    pub trials: Option<u32>,
+    /// Wall-clock time at most, confirmations included: `90s`, `30m`, `1h30m`; `none` for no limit. 15 minutes, or no limit until
+    /// converged.
+    pub time: Option<TimeLimit>,
+    /// Whether the search also ends when the strategy expects little more.
+    pub until_converged: bool,
 }
 
-impl Default for BudgetSection {
-    fn default() -> Self {
-        Self { trials: 24, time: TimeLimit(Some(900.0)) }
+impl BudgetSection {
+    /// Trials at most.
+    pub fn trials(&self) -> u32 {
+        self.trials.unwrap_or(if self.until_converged { 200 } else { 24 })
+    }
+
+    /// Time at most.
+    pub fn time(&self) -> TimeLimit {
+        self.time.unwrap_or(TimeLimit(if self.until_converged { None } else { Some(900.0) }))
     }
 }
 

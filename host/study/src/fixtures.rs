@@ -119,6 +119,7 @@ pub fn study(name: &str) -> StudyRecord {
         strategy_settings: Settings::default(),
         budget_trials: 12,
         budget_seconds: None,
+        until_converged: false,
         confirm: true,
         seed: 3,
         space: vec![

@@ -330,6 +330,9 @@ pub struct StudyRecord {
     pub budget_trials: u32,
     /// Seconds at most, if limited.
     pub budget_seconds: Option<f64>,
+    /// Whether the search also ends when the strategy expects little more.
+    #[serde(default)]
+    pub until_converged: bool,
     /// Whether the front is confirmed at the end.
     pub confirm: bool,
     /// The seed of everything random.

@@ -4,6 +4,7 @@
 
 mod budget;
 mod clock;
+mod convergence;
 mod error;
 mod search;
 #[cfg(test)]

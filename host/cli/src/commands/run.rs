@@ -63,12 +63,15 @@ pub struct Arguments {
     /// Who proposes configurations [default: nsga2]
     #[arg(long, value_name = "ID")]
     pub strategy: Option<String>,
-    /// Trials at most, the baseline included, confirmations apart [default: 24]
+    /// Trials at most, the baseline included, confirmations apart [default: 24, or 200 with --until-converged]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub trials: Option<u32>,
-    /// Time at most, confirmations included: 90s, 30m, 1h30m, or none [default: 15m]
+    /// Time at most, confirmations included: 90s, 30m, 1h30m, or none [default: 15m, or none with --until-converged]
     #[arg(long, value_name = "TIME")]
     pub time: Option<TimeLimit>,
+    /// Also end the search when the strategy expects little more
+    #[arg(long)]
+    pub until_converged: bool,
     /// Time that one trial may take [default: 30m]
     #[arg(long, value_name = "TIME")]
     pub trial_time: Option<TimeLimit>,
@@ -120,6 +123,7 @@ impl Arguments {
             strategy: self.strategy.clone(),
             trials: self.trials,
             time: self.time,
+            until_converged: self.until_converged,
             confirm: (self.confirm || self.no_confirm).then_some(!self.no_confirm),
         }
     }

@@ -40,6 +40,8 @@ pub struct Overrides {
     pub trials: Option<u32>,
     /// `--time`
     pub time: Option<TimeLimit>,
+    /// `--until-converged`
+    pub until_converged: bool,
     /// `--confirm`, `--no-confirm`
     pub confirm: Option<bool>,
 }
@@ -74,8 +76,9 @@ impl StudyFile {
         lay_list(&flags.techniques, &mut study.techniques);
         lay_list(&flags.objectives, &mut study.objectives);
         lay_list(&flags.constraints, &mut study.constraints);
-        lay(&flags.trials, &mut self.budget.trials);
-        lay(&flags.time, &mut self.budget.time);
+        self.budget.trials = flags.trials.or(self.budget.trials);
+        self.budget.time = flags.time.or(self.budget.time);
+        self.budget.until_converged |= flags.until_converged;
         if let Some(id) = flags.strategy.as_ref().filter(|id| **id != self.strategy.id) {
             self.strategy = StrategySection { id: id.clone(), settings: Settings::default() };
         }
@@ -102,7 +105,7 @@ impl StudyFile {
     fn check(&self) -> Result<(), ConfigError> {
         let fail = |message: &str| Err(ConfigError::Value(message.to_owned()));
         let scenario = &self.scenario;
-        if self.budget.trials == 0 {
+        if self.budget.trials() == 0 {
             return fail("budget.trials is 0: the baseline is the first trial, so write at least 1");
         }
         if self.study.threads == Some(0) {

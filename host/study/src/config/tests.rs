@@ -25,8 +25,10 @@ fn an_empty_file_is_the_default_study() {
             ("divergence", None, Some(1), Some(6)),
         ]
     );
-    assert_eq!((file.strategy.id.as_str(), file.budget.trials), ("nsga2", 24));
-    assert_eq!(file.budget.time, TimeLimit(Some(900.0)));
+    assert_eq!((file.strategy.id.as_str(), file.budget.trials()), ("nsga2", 24));
+    assert_eq!(file.budget.time(), TimeLimit(Some(900.0)));
+    let patient = parse("[budget]\nuntil-converged = true").unwrap().resolve(&Overrides::default()).unwrap();
+    assert_eq!((patient.budget.trials(), patient.budget.time()), (200, TimeLimit(None)));
     assert!(file.study.confirm);
 }
 
@@ -78,7 +80,7 @@ fn a_full_file_is_understood() {
     assert_eq!((file.scenario.prompt_tokens, file.scenario.output_tokens), (128, 32));
     assert_eq!(file.evaluator[0].settings.get("window"), Some(&256i64.into()));
     assert_eq!(file.evaluator[0].confirm_items, Some(50));
-    assert_eq!(file.budget.time, TimeLimit(Some(5400.0)));
+    assert_eq!(file.budget.time(), TimeLimit(Some(5400.0)));
     assert_eq!(file.energy.unwrap().watts_busy, 65.5);
     assert_eq!(file.calibration.tokens, Some(4096));
 }
@@ -102,7 +104,7 @@ fn flags_are_laid_over_the_file() {
     assert_eq!((file.evaluator[0].data.as_deref(), file.evaluator[0].items), (Some("piqa"), Some(7)));
     assert_eq!((file.evaluator[1].data.as_deref(), file.evaluator[1].items), (Some("book.txt"), Some(2)));
     assert_eq!(file.strategy.settings.get("x"), Some(&1i64.into()));
-    assert_eq!(file.budget.time, TimeLimit(Some(120.0)));
+    assert_eq!(file.budget.time(), TimeLimit(Some(120.0)));
     let other = Overrides { strategy: Some("random".into()), ..Overrides::default() };
     assert_eq!(file.resolve(&other).unwrap().strategy.settings, Settings::default());
 }

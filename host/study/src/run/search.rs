@@ -1,6 +1,7 @@
 //! The search: restore the strategy from the log, then ask, find out what becomes of the answer, store, and tell.
 
 use super::clock::unix_time;
+use super::convergence::Convergence;
 use super::{Limits, Run, RunError, counts, problem};
 use crate::{
     Asked, Configuration, Event, Observation, Observed, Outcome, Proposal, Purpose, SpaceError, Strategy, StudyPhase,
@@ -29,12 +30,14 @@ impl Run<'_> {
         }
         let (mut strategy, mut pending, mut numbers) = self.replay()?;
         let (mut duplicates, mut unmeasured) = (0, 0);
+        let mut convergence = Convergence::default();
         loop {
             if self.session.stop.is_set() {
                 return Ok(None);
             }
             if pending.is_empty() {
                 let ended = self.exhausted(duplicates, unmeasured);
+                let ended = ended.or_else(|| self.converged(strategy.as_mut(), &mut convergence));
                 if ended.is_none() {
                     let Some(asked) = self.ask(strategy.as_mut(), &mut numbers)? else { return Ok(None) };
                     pending.extend(asked);

@@ -523,6 +523,47 @@ fn time_ends_the_search_and_leaves_some_for_confirmation() {
     assert_eq!(result, Finished::Complete("the 0 s are used up after 1 trials".into()));
 }
 
+/// Expects as much more as `gains` says, one after another.
+struct Expecting(Box<dyn Strategy>, std::vec::IntoIter<Option<f64>>);
+
+impl Strategy for Expecting {
+    fn ask(&mut self, count: u32) -> Result<Vec<Proposal>, Fault> {
+        self.0.ask(count)
+    }
+
+    fn tell(&mut self, observations: &[Observation]) -> Result<(), Fault> {
+        self.0.tell(observations)
+    }
+
+    fn outlook(&mut self) -> crate::Outlook {
+        crate::Outlook { remaining_gain: self.1.next().flatten(), notes: vec![] }
+    }
+}
+
+struct Expects<'a>(&'a Sweeps, Vec<Option<f64>>);
+
+impl StrategyFactory for Expects<'_> {
+    fn start(&self, problem: &Problem) -> Result<Box<dyn Strategy>, Fault> {
+        Ok(Box::new(Expecting(self.0.start(problem)?, self.1.clone().into_iter())))
+    }
+}
+
+#[test]
+fn a_search_until_converged_ends_when_little_is_expected_three_times_in_a_row() {
+    let gains = vec![None, Some(0.5), Some(0.005), Some(0.009), Some(0.2), Some(0.01), Some(0.002), Some(0.004)];
+    for (until_converged, ended) in [(true, true), (false, false)] {
+        let mut bench = Bench::new();
+        bench.record.until_converged = until_converged;
+        let result = bench.run_with(&Expects(&bench.sweeps, gains.clone()), &mut bench.machine(), Limits::default());
+        let Finished::Complete(reason) = result.unwrap() else { panic!("it was not stopped") };
+        assert_eq!(
+            reason.ends_with("the strategy expects no more than 0.4 % of hypervolume to be gained"),
+            ended,
+            "{reason}"
+        );
+    }
+}
+
 #[test]
 fn a_full_disk_ends_the_run_and_the_study_goes_on_when_there_is_space() {
     let whole = Bench::new();
