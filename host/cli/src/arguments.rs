@@ -2,7 +2,7 @@
 
 use crate::commands::{
     bench, catalog_data, delete, evaluate, export_json, finetune, generate, hardware, list, pareto, plugins, report,
-    resume, run, show,
+    resolve, resume, run, show,
 };
 use clap::{Parser, Subcommand};
 
@@ -54,6 +54,8 @@ pub enum Command {
     Show(show::Arguments),
     /// Show the front of a study and what it recommends
     Pareto(pareto::Arguments),
+    /// Answer other limits or aims from what a study measured, without measuring
+    Resolve(resolve::Arguments),
     /// Write a study's HTML report, and pictures of its front
     Report(report::Arguments),
     /// Write a study with all its trials and its log as JSON

@@ -13,10 +13,10 @@ mod tests;
 pub use error::RunError;
 
 use crate::confirmation;
+use crate::observed::observed;
 use crate::{
-    Configuration, Event, Events, Figures, Items, Job, MetricValue, Observation, Observed, Outcome, Problem, Progress,
-    Purpose, RunLock, Runner, Space, Stop, Store, StrategyFactory, StudyPhase, StudyRecord, Trial, TrialId, metrics,
-    points,
+    Configuration, Event, Events, Figures, Items, Job, Observation, Observed, Outcome, Problem, Progress, Purpose,
+    RunLock, Runner, Space, Stop, Store, StrategyFactory, StudyPhase, StudyRecord, Trial, TrialId, metrics, points,
 };
 use aehost_common::{Fault, PluginKind, Value};
 use budget::counts;
@@ -279,34 +279,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A trial's outcome as a strategy sees it; the accuracy drop is a metric like any other.
+    /// A trial's outcome as a strategy sees it.
     fn observed(&self, trial: &Trial) -> Observed {
-        match &trial.outcome {
-            Outcome::Ok { measurements } => {
-                let mut values: Vec<MetricValue> = measurements
-                    .metrics
-                    .iter()
-                    .map(|(metric, m)| MetricValue {
-                        metric: metric.clone(),
-                        value: m.value,
-                        standard_error: m.standard_error,
-                    })
-                    .collect();
-                let baseline = self.trials.first().unwrap_or(trial);
-                if let Some(drop) = Figures::of(&self.record, baseline, trial).and_then(|f| f.accuracy_drop) {
-                    values.push(MetricValue {
-                        metric: metrics::ACCURACY_DROP.into(),
-                        value: drop.percent.value,
-                        standard_error: drop.percent.standard_error,
-                    });
-                }
-                Observed::Measured { metrics: values }
-            }
-            Outcome::Infeasible { reason, amount } => Observed::Infeasible { reason: reason.clone(), amount: *amount },
-            outcome => {
-                Observed::Failed { message: format!("{}: {}", outcome.word(), outcome.message().unwrap_or_default()) }
-            }
-        }
+        observed(&self.record, self.trials.first().unwrap_or(trial), trial)
     }
 
     fn strategy_name(&self) -> String {

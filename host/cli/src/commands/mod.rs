@@ -13,6 +13,7 @@ pub mod list;
 pub mod pareto;
 pub mod plugins;
 pub mod report;
+pub mod resolve;
 pub mod resume;
 pub mod run;
 pub mod show;
@@ -27,6 +28,7 @@ use anyhow::Result;
 pub fn run(command: Command, output: &Output) -> Result<Ending> {
     match command {
         Command::Run(arguments) => run::run(&arguments, output),
+        Command::Resolve(arguments) => resolve::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::List(arguments) => list::run(&arguments, output),
         Command::Show(arguments) => show::run(&arguments, output),
