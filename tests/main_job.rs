@@ -192,6 +192,63 @@ fn a_model_is_fine_tuned_and_what_was_trained_is_used_again() {
 }
 
 #[test]
+fn a_search_can_be_limited_and_its_trials_answer_other_questions() {
+    let bed = Bed::default();
+    let limit = "blocked-quantization:format=Q8_0|Q4_0";
+    bed.json(&["run", "study.toml", "--study", "limited", "--technique", limit]);
+    let show = bed.json(&["show", "limited"]);
+    let trials = list(&show, "trials");
+    for choice in trials.iter().flat_map(|trial| list(trial, "configuration")) {
+        let format = &choice["settings"]["format"];
+        assert!(choice["technique"] == "blocked-quantization" && ["Q8_0", "Q4_0"].contains(&format.as_str().unwrap()));
+    }
+    // A limit that only the smallest trial satisfies.
+    let weights = |trial: &Value| {
+        trial["outcome"]["measurements"]["metrics"]["memory.weights_bytes"]["value"].as_f64().unwrap() as u64
+    };
+    let smallest = trials.iter().map(weights).min().unwrap();
+    assert!(trials.iter().any(|trial| weights(trial) > smallest));
+    let limit = format!("memory.weights <= {smallest} B");
+    let resolved = bed.json(&["resolve", "limited", "--constraint", &limit, "--predictions", "2"]);
+    let recommended = resolved["recommended"]["trial"].as_u64().unwrap() as usize;
+    assert_eq!(weights(&trials[recommended]), smallest);
+    assert!(list(&resolved, "predicted").len() <= 2);
+    assert_eq!(list(&bed.json(&["show", "limited"]), "trials").len(), trials.len(), "nothing is measured");
+    let impossible = ["resolve", "limited", "--constraint", "memory.weights <= 1 B", "--json"];
+    assert_eq!(bed.run(&impossible).status.code(), Some(3));
+}
+
+#[test]
+fn another_program_searches_by_a_strategy() {
+    let bed = Bed::default();
+    let identity = json!({"id": "t", "version": "1.0.0", "summary": "", "reference": ""});
+    let description = json!({
+        "identity": identity, "stage": "inference", "order": 0, "after": [], "conflicts": [], "provides": [], "requires": [],
+        "more": {},
+    });
+    let domain = json!({"kind": "integer", "min": 0, "max": 9, "step": 1, "log": false});
+    let parameter = json!({"name": "p", "summary": "", "domain": domain, "default": 3, "active_when": []});
+    let problem = json!({
+        "space": [{"description": description, "parameters": [parameter]}],
+        "objectives": [{"metric": "m", "direction": "minimize"}], "constraints": ["m <= 5"], "facts": {}, "settings": {},
+        "budget": 5, "seed": 1,
+    });
+    let measured = json!({"kind": "measured", "metrics": [{"metric": "m", "value": 4.0, "standard_error": 0.0}]});
+    let told = json!({"trial": 0, "configuration": [], "fidelity": 1.0, "outcome": measured});
+    let lines =
+        [json!({"ask": 1}), json!({"start": problem}), json!({"tell": [told]}), json!({"ask": 1}), json!("outlook")];
+    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let strategy = built_in().join("strategy-random.wasm").display().to_string();
+    let answers = bed.fed(&["plugins", "drive", &strategy], &input);
+    let answers: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(answers[0]["error"].as_str().unwrap().contains("`start`"), "{answers:?}");
+    assert_eq!((&answers[1]["started"], &answers[2]["told"]), (&json!(true), &json!(1)));
+    let proposal = &list(&answers[3], "proposals")[0];
+    assert_eq!((&proposal["trial"], &proposal["configuration"][0]["technique"]), (&json!(1), &json!("t")));
+    assert!(answers[4]["outlook"].is_object());
+}
+
+#[test]
 fn the_same_seed_proposes_the_same_and_another_seed_does_not() {
     let bed = Bed::default();
     let proposals = |study: &str, seed: &str| -> Vec<Value> {

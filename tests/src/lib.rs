@@ -6,6 +6,7 @@
 pub mod model;
 
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -150,6 +151,13 @@ impl Bed {
     /// Runs the program to its end.
     pub fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
+    }
+
+    /// What the program writes when it is fed this.
+    pub fn fed(&self, words: &[&str], input: &str) -> String {
+        let mut child = self.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     }
 
     /// The JSON that a command writes; standard output holds nothing else, and standard error nothing.
