@@ -2,6 +2,7 @@
 
 use super::*;
 use aehost_sdk::strategy::testing::{everything, hypervolume, measure, mixed_problem, observe, run};
+use std::collections::HashSet;
 
 fn problem(seed: u64, budget: u32) -> Problem {
     let settings = vec![setting("initial", 0i64), setting("population", 0i64)];
