@@ -99,6 +99,11 @@ impl Search {
             return None;
         }
         self.filling -= 1;
+        self.unlike(allowed).map(|found| (found, "initial design: unlike anything tried".into()))
+    }
+
+    /// Of some random configurations that are news the one furthest from everything proposed.
+    pub fn unlike(&mut self, allowed: &impl Feasibility) -> Option<Configuration> {
         let candidates: Vec<Configuration> = (0..DRAWS)
             .map(|_| self.space.sample(&mut self.random))
             .filter(|candidate| !self.seen.contains(&self.space.key(candidate)))
@@ -107,7 +112,7 @@ impl Search {
             .collect();
         let furthest = design::furthest(&self.space, &self.proposed, candidates)?;
         self.seen.insert(self.space.key(&furthest));
-        Some((furthest, "initial design: unlike anything tried".into()))
+        Some(furthest)
     }
 
     /// A random configuration that is news.
