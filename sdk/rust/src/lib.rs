@@ -40,7 +40,6 @@ mod error;
 mod export;
 pub mod log;
 mod parameter;
-mod random;
 mod value;
 
 pub mod evaluator;
@@ -49,6 +48,7 @@ pub mod space;
 pub mod strategy;
 pub mod technique;
 
+pub use aehost_search::Random;
 pub use bindings::imports::aehost::plugin::common::{
     Condition, Direction, Domain, Error, Fact, Identity, Parameter, Setting, Stage, Value,
 };
@@ -57,7 +57,6 @@ pub use evaluator::Evaluator;
 pub use export::Component;
 pub use family::Family;
 pub use parameter::{Builder as ParameterBuilder, choice, flag, integer, real};
-pub use random::Random;
 pub use strategy::Strategy;
 pub use technique::Technique;
 pub use value::{Facts, Settings, setting};

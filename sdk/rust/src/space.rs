@@ -4,6 +4,7 @@
 
 use crate::strategy::{Choice, Configuration, TechniqueSpace};
 use crate::{Domain, Parameter, Random, Setting, Value};
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// A problem's techniques, with what can be done to configurations of them.
@@ -109,6 +110,30 @@ impl Domain {
     /// A random member.
     pub fn sample(&self, random: &mut Random) -> Value {
         self.at(random.unit())
+    }
+
+    /// The members next to `value`: the steps up and down where neighbours are alike, a tenth of the range away in an interval,
+    /// else all others.
+    pub fn adjacent(&self, value: &Value) -> Vec<Value> {
+        let around = |at: i64, last: i64| [at - 1, at + 1].into_iter().filter(move |i| (0..=last).contains(i));
+        let mut near = match self {
+            Domain::Flag => vec![Value::Flag(value.as_flag() != Some(true))],
+            Domain::Choice(c) if !c.ordered => c.values.clone(),
+            Domain::Choice(c) => {
+                let at = c.values.iter().position(|v| v == value).unwrap_or(0) as i64;
+                around(at, c.values.len() as i64 - 1).map(|i| c.values[i as usize].clone()).collect()
+            }
+            Domain::Integer(r) => {
+                let at = value.as_integer().map_or(0, |v| (v - r.min) / r.step);
+                let steps = around(at, (r.max - r.min) / r.step).map(|i| Value::Integer(r.min + i * r.step));
+                let far = [-0.1, 0.1].map(|away| self.at(self.position(value) + away));
+                steps.chain(if self.size().is_some_and(|size| size > 20) { far.to_vec() } else { vec![] }).collect()
+            }
+            Domain::Real(_) => [-0.1, 0.1].map(|away| self.at(self.position(value) + away)).to_vec(),
+        };
+        near.retain(|member| member != value);
+        near.dedup();
+        near
     }
 
     /// Another member, near `value` where neighbours are alike; `value` itself when it is the only one.
@@ -319,6 +344,36 @@ impl Space {
         next
     }
 
+    /// The configurations one change away: a technique more (with its defaults, in place of what it excludes) or less, a setting
+    /// one step along its domain or, where choices have no order, another value. Chance completes what conditions add.
+    pub fn neighbours(&self, configuration: &[Choice], random: &mut Random) -> Vec<Configuration> {
+        let mut all = Vec::new();
+        for technique in &self.techniques {
+            let on = configuration.iter().position(|c| c.technique == technique.technique);
+            let mut next = configuration.to_vec();
+            if let Some(on) = on {
+                next.remove(on);
+                for (at, setting) in configuration[on].settings.iter().enumerate() {
+                    let domain = technique.parameters.iter().find(|p| p.name == setting.name).map(|p| &p.domain);
+                    for value in domain.map(|domain| domain.adjacent(&setting.value)).unwrap_or_default() {
+                        let mut changed = configuration.to_vec();
+                        changed[on].settings[at].value = value;
+                        all.push(changed);
+                    }
+                }
+            } else {
+                next.retain(|c| !self.conflict(&c.technique, &technique.technique));
+                next.push(self.choice(technique, |p| p.default.clone()));
+            }
+            all.push(next);
+        }
+        all.iter_mut().for_each(|next| self.repair(next, random));
+        let own = self.key(configuration);
+        let mut seen = HashSet::from([own, self.key(&[])]);
+        all.retain(|next| seen.insert(self.key(next)));
+        all
+    }
+
     /// A child of two configurations. Half of the time whole stages are inherited, so that techniques tuned to one another
     /// stay together; otherwise each technique is, and where both parents have it each setting.
     pub fn cross(&self, a: &[Choice], b: &[Choice], random: &mut Random) -> Configuration {
@@ -504,6 +559,30 @@ mod tests {
         assert_eq!(wrong(&[on("cache", vec![window(0), sinks(4)])]), "`cache` has the setting `sinks` too many");
         assert_eq!(wrong(&[on("cache", vec![window(9)])]), "`cache`: window = 9 is outside its domain");
         assert_eq!(space.check(&[on("cache", vec![window(64), sinks(4)])]), Ok(()));
+    }
+
+    #[test]
+    fn neighbours_are_one_change_away_and_lawful() {
+        let space = Space::new(mixed_problem(0).space);
+        let mut random = Random::new(2);
+        for _ in 0..200 {
+            let from = space.sample(&mut random);
+            let neighbours = space.neighbours(&from, &mut random);
+            let keys: HashSet<String> = neighbours.iter().map(|n| space.key(n)).collect();
+            assert_eq!(keys.len(), neighbours.len());
+            assert!(!keys.contains(&space.key(&from)) && !keys.contains(&space.key(&[])));
+            assert!(neighbours.iter().all(|n| space.check(n).is_ok()));
+        }
+        let names = |from: &[Choice]| {
+            let next = space.neighbours(from, &mut Random::new(1));
+            next.iter()
+                .map(|n| n.iter().map(|c| c.technique.as_str()).collect::<Vec<_>>().join("+"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["prune", "tune", "cache", "quantise", "sparse"]);
+        let sparse = vec![Choice { technique: "sparse".into(), settings: vec![] }];
+        // What it excludes takes its place.
+        assert_eq!(names(&sparse), ["prune+sparse", "tune", "cache+sparse", "quantise+sparse"]);
     }
 
     #[test]

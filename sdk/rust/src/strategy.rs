@@ -9,13 +9,19 @@ pub use crate::{
     Direction, Error, Identity, Parameter, Random, Setting, Settings, Stage, Value, choice, flag, identity, integer,
     log, real, setting, space::Space,
 };
+pub use aehost_search as search;
 pub use exports::{
     Constraint, Description, MetricValue, Objective, Observation, Outcome, Outlook, Problem, Proposal, TechniqueSpace,
     TrialId, Violation,
 };
 pub use host::Choice;
+pub use state::Search;
 use std::cell::RefCell;
 
+pub mod design;
+pub mod encoding;
+pub mod history;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

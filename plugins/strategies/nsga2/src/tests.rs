@@ -1,7 +1,9 @@
 //! The search as the host drives it, on a mixed and conditional problem with a known answer.
 
-use super::*;
-use aehost_sdk::strategy::testing::{everything, hypervolume, measure, mixed_problem, observe, run};
+use super::search::Nsga2;
+use aehost_sdk::strategy::testing::{self, everything, hypervolume, measure, mixed_problem, observe, run};
+use aehost_sdk::strategy::*;
+use std::collections::HashSet;
 
 fn problem(seed: u64, budget: u32) -> Problem {
     let settings = vec![setting("initial", 0i64), setting("population", 0i64)];

@@ -1,6 +1,11 @@
 //! Problems to try strategies on natively: a mixed, conditional one with known objectives, and the hypervolume by which
 //! two searches compare.
 
+mod catalogue;
+
+pub mod benchmarks;
+pub mod promises;
+
 use super::*;
 
 /// A technique of the inference stage without relations to others.

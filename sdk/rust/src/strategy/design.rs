@@ -1,9 +1,6 @@
 //! The initial design: what everyone would ask first, and then points far from one another.
 
-use aehost_sdk::strategy::{Configuration, Space, TechniqueSpace};
-
-/// Random configurations among which the one furthest from all others is taken.
-pub const CANDIDATES: usize = 48;
+use super::{Configuration, Space, TechniqueSpace};
 
 /// Each technique alone and, where they do not exclude one another, all of them together, with default settings. Stages take
 /// turns, the last one first: where the design ends early, each has had its chance.
@@ -38,7 +35,7 @@ pub fn furthest(space: &Space, taken: &[Configuration], candidates: Vec<Configur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::strategy::{Stage, testing::technique};
+    use crate::strategy::{Stage, testing::technique};
 
     #[test]
     fn stages_take_turns_from_the_last() {
