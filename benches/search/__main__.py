@@ -1,0 +1,45 @@
+"""python -m benches.search run | table: see README.md."""
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # before any package is imported: rivals are timed on one core each
+warnings.filterwarnings("ignore")
+
+from . import problems, report, runner
+from .rivals import RIVALS
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benches.search")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="do the runs that are not in the file yet")
+    run.add_argument("--ours", nargs="*", default=[], metavar="STRATEGY",
+                     help="names or files of our strategies, the default one first; settings as NAME,key=value,...")
+    run.add_argument("--program", default="target/release/aehost strategy drive", help="what runs them")
+    run.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=RIVALS)
+    run.add_argument("--problems", nargs="*", default=list(problems.every()), choices=problems.every(), metavar="PROBLEM")
+    run.add_argument("--budgets", nargs="*", type=int, default=[30, 60, 120])
+    run.add_argument("--seeds", type=int, default=20, help="at most so many; expensive rivals have fewer by themselves")
+    run.add_argument("--seeds-of", nargs="*", default=[], metavar="METHOD=N", help="so many of one method, whatever it costs")
+    run.add_argument("--workers", type=int, default=1)
+    run.add_argument("--runs", type=Path, default=Path("search-runs.jsonl"))
+    table = commands.add_parser("table", help="write the table and the plots of the runs in the file")
+    table.add_argument("--runs", type=Path, default=Path("search-runs.jsonl"))
+    table.add_argument("--out", type=Path, default=Path("search-results"), help="folder for results.md and the plots")
+    table.add_argument("--ours", help="our default strategy; else the first of ours in the file")
+    arguments = parser.parse_args()
+    if arguments.command == "table":
+        return report.write(runner.load(arguments.runs), arguments.out, arguments.ours)
+    methods = [*arguments.rivals, *(runner.OURS + name for name in arguments.ours)]
+    seeds = {m: min(arguments.seeds, RIVALS[m].seeds) if m in RIVALS else arguments.seeds for m in methods}
+    seeds |= {m: int(count) for m, count in (pair.rsplit("=", 1) for pair in arguments.seeds_of)}
+    planned = runner.tasks(arguments.problems, methods, arguments.budgets, seeds, arguments.program)
+    runner.run_all(planned, arguments.runs, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
