@@ -23,8 +23,8 @@ def main():
     run.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=RIVALS)
     run.add_argument("--problems", nargs="*", default=list(problems.every()), choices=problems.every(), metavar="PROBLEM")
     run.add_argument("--budgets", nargs="*", type=int, default=[30, 60, 120])
-    run.add_argument("--seeds", type=int, default=20, help="at most so many; expensive rivals have fewer by themselves")
-    run.add_argument("--seeds-of", nargs="*", default=[], metavar="METHOD=N", help="so many of one method, whatever it costs")
+    run.add_argument("--seeds", type=int, default=20)
+    run.add_argument("--full", action="store_true", help="expensive rivals too have all seeds and budgets")
     run.add_argument("--workers", type=int, default=1)
     run.add_argument("--runs", type=Path, default=Path("search-runs.jsonl"))
     table = commands.add_parser("table", help="write the table and the plots of the runs in the file")
@@ -35,9 +35,7 @@ def main():
     if arguments.command == "table":
         return report.write(runner.load(arguments.runs), arguments.out, arguments.ours)
     methods = [*arguments.rivals, *(runner.OURS + name for name in arguments.ours)]
-    seeds = {m: min(arguments.seeds, RIVALS[m].seeds) if m in RIVALS else arguments.seeds for m in methods}
-    seeds |= {m: int(count) for m, count in (pair.rsplit("=", 1) for pair in arguments.seeds_of)}
-    planned = runner.tasks(arguments.problems, methods, arguments.budgets, seeds, arguments.program)
+    planned = runner.tasks(arguments.problems, methods, arguments.budgets, arguments.seeds, arguments.program, arguments.full)
     runner.run_all(planned, arguments.runs, arguments.workers)
 
 

@@ -34,17 +34,21 @@ class Task:
         return self.problem, self.method, self.seed, self.budgets[-1]
 
 
-def tasks(names, methods, budgets, seeds, program) -> list[Task]:
-    """`seeds` by method. By seed first, so that what is there when a run is cut short is balanced."""
-    planned = []
-    for seed in range(max(seeds.values())):
-        for problem in names:
-            for method in (m for m in methods if seed < seeds[m]):
-                rival = RIVALS.get(method)
-                allowed = sorted(b for b in budgets if rival is None or b <= rival.largest)
-                groups = [tuple(allowed)] if rival and rival.prefix else [(budget,) for budget in allowed]
-                planned += [Task(problem, method, seed, group, program) for group in groups if group]
-    return planned
+def tasks(names, methods, budgets, seeds, program, full=False) -> list[Task]:
+    """`full` is without the rivals' own limits. By seed first, so that what is there when it is stopped is balanced."""
+    groups = {}
+    for method in methods:
+        rival = RIVALS.get(method)
+        limit = None if rival is None or full else rival.largest
+        allowed = sorted(budget for budget in budgets if limit is None or budget <= limit)
+        groups[method] = [tuple(allowed)] if rival and rival.prefix and allowed else [(budget,) for budget in allowed]
+
+    def begins(method, seed):
+        limit = None if method not in RIVALS or full else RIVALS[method].seeds
+        return limit is None or seed < limit
+
+    return [Task(problem, method, seed, group, program) for seed in range(seeds) for problem in names
+            for method in methods if begins(method, seed) for group in groups[method]]
 
 
 def started(task: Task, problem):
@@ -99,10 +103,13 @@ def run(task: Task) -> dict:
 
 
 def load(path: Path) -> list[dict]:
-    """The runs of the file. A last line that was cut off is left out."""
+    """The runs of the file. A last line that was cut off is taken out of it."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    *lines, rest = path.read_text().split("\n")
+    if rest:
+        path.write_text("".join(line + "\n" for line in lines))
+    return [json.loads(line) for line in lines]
 
 
 def run_all(planned: list[Task], path: Path, workers: int):

@@ -53,7 +53,7 @@ def dtlz2(x, objectives=3):
 
 def sphere(angles, radius):
     points = []
-    for angle in reversed(angles):
+    for angle in angles:
         points.append(radius * sin(angle * pi / 2))
         radius *= cos(angle * pi / 2)
     return radius, *reversed(points)

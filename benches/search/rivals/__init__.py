@@ -11,14 +11,15 @@ from ..problem import Problem
 @dataclass(frozen=True)
 class Rival:
     """`prefix`: it does not know the budget, so a run of a smaller budget is the beginning of a larger one, and is not done
-    again. `seeds` and `largest` keep expensive ones affordable: how many seeds, and the largest budget."""
+    again. `seeds` and `largest` keep expensive ones affordable: at most so many seeds, and measurements, unless the command
+    line asks for all."""
 
     module: str
     function: str
     package: str | None
     prefix: bool
-    seeds: int = 20
-    largest: int = 120
+    seeds: int | None = None
+    largest: int | None = None
 
     def start(self, problem: Problem, budget: int, seed: int) -> Method:
         return getattr(import_module(f"{__name__}.{self.module}"), self.function)(problem, budget, seed)
@@ -31,9 +32,9 @@ RIVALS = {
     "random": Rival("random_search", "RandomSearch", None, prefix=True),
     "optuna-tpe": Rival("with_optuna", "tpe", "optuna", prefix=True),
     "optuna-nsga2": Rival("with_optuna", "nsga2", "optuna", prefix=False),
-    "optuna-gp": Rival("with_optuna", "gaussian_process", "optuna", prefix=True),
+    "optuna-gp": Rival("with_optuna", "gaussian_process", "optuna", prefix=True, seeds=5, largest=60),
     "pymoo-nsga2": Rival("with_pymoo", "nsga2", "pymoo", prefix=False),
     "pymoo-nsga3": Rival("with_pymoo", "nsga3", "pymoo", prefix=False),
-    "botorch-qlognehvi": Rival("with_botorch", "QLogNehvi", "botorch", prefix=True),
-    "smac": Rival("with_smac", "Smac", "smac", prefix=False),
+    "botorch-qlognehvi": Rival("with_botorch", "QLogNehvi", "botorch", prefix=True, seeds=5, largest=60),
+    "smac": Rival("with_smac", "Smac", "smac", prefix=False, seeds=5),
 }

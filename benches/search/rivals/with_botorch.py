@@ -1,7 +1,8 @@
 """BoTorch's qLogNEHVI (Ament et al., 2023) on mixed spaces, with a Gaussian process for each objective and constraint.
 
 Begins with the baseline and scrambled Sobol points. Reals and integers are in the unit cube, on their own scales; inactive
-variables are at their defaults, so that they are no difference. The reference point is inferred from what is known, as the
+variables are at their defaults, so that they make no difference. What has two values is a number, as in a kernel it comes to
+the same. Fits and the search of the acquisition function's maximum are cut short, or an ask takes half a minute. The reference point is inferred from what is known, as the
 other methods are not told one either.
 """
 
@@ -26,6 +27,9 @@ warnings.filterwarnings("ignore")
 INITIAL = 12  # measurements before the model has a say, the baseline included
 LEAST_NOISE = 1e-6  # variance of standardised values where measurements are exact
 RESTARTS, RAW_SAMPLES, MC_SAMPLES = 4, 64, 64
+FIT = {"options": {"maxiter": 60}}
+MIXED_SEARCH = {"maxiter_init": 15, "maxiter_alternating": 4, "maxiter_discrete": 8, "maxiter_continuous": 8}
+CONTINUOUS_SEARCH = {"maxiter": 100}
 
 
 class QLogNehvi:
@@ -35,9 +39,10 @@ class QLogNehvi:
         self.seed = seed
         self.sobol = SobolEngine(len(self.variables), scramble=True, seed=seed)
         self.points, self.objectives, self.violations, self.ran = [], [], [], []
-        self.categories = {i: list(range(int(v.high) + 1)) for i, v in enumerate(self.variables) if v.kind == "category"}
+        self.categories = {i: list(range(int(v.high) + 1)) for i, v in enumerate(self.variables)
+                           if v.kind == "category" and v.high > 1}
         self.steps = {i: [v.to_unit(raw) for raw in range(int(v.low), int(v.high) + 1)]
-                      for i, v in enumerate(self.variables) if v.kind == "integer"}
+                      for i, v in enumerate(self.variables) if v.kind != "real" and i not in self.categories}
 
     def ask(self):
         torch.manual_seed(self.seed * 1000 + len(self.points))
@@ -48,11 +53,13 @@ class QLogNehvi:
         else:
             drawn = self.best_point()
         return self.problem.space.configuration(
-            {v.name: int(x) if v.kind == "category" else v.from_unit(float(x)) for v, x in zip(self.variables, drawn)})
+            {v.name: int(x) if i in self.categories else v.from_unit(float(x))
+             for i, (v, x) in enumerate(zip(self.variables, drawn))})
 
     def tell(self, configuration, outcome):
         raws = self.problem.space.raws(configuration)
-        self.points.append([float(raws[v.name]) if v.kind == "category" else v.to_unit(raws[v.name]) for v in self.variables])
+        self.points.append([float(raws[v.name]) if i in self.categories else v.to_unit(raws[v.name])
+                            for i, v in enumerate(self.variables)])
         objectives, violations = self.translate(outcome)
         self.objectives.append([-value for value in objectives])
         self.violations.append(violations)
@@ -91,7 +98,7 @@ class QLogNehvi:
             model = MixedSingleTaskGP(points, values, list(self.categories), variance)
         else:
             model = SingleTaskGP(points, values, variance)
-        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs=FIT)
         return model
 
     def maximised(self, acquisition):
@@ -101,9 +108,10 @@ class QLogNehvi:
             high[i] = len(values) - 1
         common = {"bounds": torch.stack([low, high]), "q": 1, "num_restarts": RESTARTS, "raw_samples": RAW_SAMPLES}
         if self.categories or self.steps:
-            found, _ = optimize_acqf_mixed_alternating(acquisition, discrete_dims=self.steps, cat_dims=self.categories, **common)
+            found, _ = optimize_acqf_mixed_alternating(acquisition, discrete_dims=self.steps, cat_dims=self.categories,
+                                                       options=MIXED_SEARCH, **common)
         else:
-            found, _ = optimize_acqf(acquisition, **common, options={"maxiter": 100})
+            found, _ = optimize_acqf(acquisition, **common, options=CONTINUOUS_SEARCH)
         return found[0]
 
 

@@ -4,15 +4,16 @@ from the baseline and random configurations."""
 import random
 
 import numpy as np
-from pymoo.algorithms.moo.nsga2 import RankAndCrowdingSurvival
-from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
+from pymoo.algorithms.moo.nsga3 import NSGA3, comp_by_cv_then_random
 from pymoo.core.evaluator import Evaluator
 from pymoo.core.individual import Individual
-from pymoo.core.mixed import MixedVariableDuplicateElimination, MixedVariableGA, MixedVariableMating
+from pymoo.core.mixed import MixedVariableDuplicateElimination, MixedVariableMating
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
 from pymoo.core.variable import Choice, Integer, Real
+from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.problems.static import StaticProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
@@ -73,13 +74,8 @@ def first_generation(space, size, seed):
     return Population.create(*[Individual(X=point) for point in points])
 
 
-def size_of(budget):
-    return max(10, budget // 5)
-
-
 def nsga2(problem, budget, seed):
-    start = first_generation(problem.space, size_of(budget), seed)
-    algorithm = MixedVariableGA(pop_size=size_of(budget), sampling=start, survival=RankAndCrowdingSurvival())
+    algorithm = NSGA2(**operators(problem, budget, seed, binary_tournament))
     return Evolution(problem, algorithm, seed)
 
 
@@ -88,7 +84,17 @@ def nsga3(problem, budget, seed):
     size, objectives = size_of(budget), len(problem.objectives)
     directions = [get_reference_directions("das-dennis", objectives, n_partitions=n) for n in range(1, size)]
     directions = max((d for d in directions if len(d) <= size), key=len)
+    return Evolution(problem, NSGA3(directions, **operators(problem, budget, seed, comp_by_cv_then_random)), seed)
+
+
+def size_of(budget):
+    return max(10, budget // 5)
+
+
+def operators(problem, budget, seed, tournament):
+    """Two children at a time: of generations of 2, of half the population and of all of it, that was the best by far."""
     same = MixedVariableDuplicateElimination()
-    algorithm = NSGA3(directions, pop_size=size, sampling=first_generation(problem.space, size, seed),
-                      mating=MixedVariableMating(eliminate_duplicates=same), eliminate_duplicates=same)
-    return Evolution(problem, algorithm, seed)
+    mating = MixedVariableMating(selection=TournamentSelection(func_comp=tournament), eliminate_duplicates=same)
+    size = size_of(budget)
+    return {"pop_size": size, "n_offsprings": 2, "sampling": first_generation(problem.space, size, seed), "mating": mating,
+            "eliminate_duplicates": same}

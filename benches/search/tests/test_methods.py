@@ -41,6 +41,14 @@ def test_a_driver_that_dies_is_an_error_of_its_run():
     assert record["at"]["30"]["feasible"] is False
 
 
+def test_expensive_rivals_have_fewer_seeds_and_budgets():
+    def planned(full):
+        return [(task.seed, task.budgets) for task in runner.tasks(["zdt1"], ["optuna-gp"], [30, 60, 120], 20, "", full)]
+
+    assert planned(False) == [(seed, (30, 60)) for seed in range(5)]
+    assert planned(True) == [(seed, (30, 60, 120)) for seed in range(20)]
+
+
 CHEAP = [name for name in RIVALS if name not in ("botorch-qlognehvi", "optuna-gp")]
 
 
@@ -61,9 +69,9 @@ def test_model_based_rivals_beat_random_search(rival):
 @pytest.mark.parametrize("rival", ["pymoo-nsga2", "pymoo-nsga3", "optuna-nsga2", "optuna-tpe"])
 def test_evolution_and_tpe_beat_random_search(rival):
     def mean(method):
-        return sum(runner.run(runner.Task("zdt2", method, seed, (120,), ""))["at"]["120"]["igd_plus"] for seed in range(5)) / 5
+        return sum(runner.run(runner.Task("zdt1", method, seed, (120,), ""))["at"]["120"]["hypervolume"] for seed in range(5)) / 5
 
-    assert mean(rival) < 0.9 * mean("random")
+    assert mean(rival) > mean("random") + 0.05
 
 
 def test_a_run_is_the_same_again():
@@ -89,8 +97,7 @@ def test_points_that_are_infeasible_in_truth_are_dropped():
 
 
 def test_runs_resume_and_make_tables(tmp_path, capsys):
-    planned = runner.tasks(["zdt1", "staged"], ["random", "pymoo-nsga2", "aehost:any"], [10, 20], dict.fromkeys(
-        ["random", "pymoo-nsga2", "aehost:any"], 1), FAKE)
+    planned = runner.tasks(["zdt1", "staged"], ["random", "pymoo-nsga2", "aehost:any"], [10, 20], 1, FAKE)
     assert len(planned) == 2 * (1 + 2 + 2), "random search answers both budgets by one run"
     path = tmp_path / "runs.jsonl"
     runner.run_all(planned[:4], path, 1)
