@@ -2,12 +2,10 @@
 
 import argparse
 import os
-import warnings
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before any package is imported: rivals are timed on one core each
-warnings.filterwarnings("ignore")
 
 from . import problems, report, runner
 from .rivals import RIVALS

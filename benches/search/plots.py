@@ -11,7 +11,8 @@ import numpy as np
 
 
 def draw(results, folder: Path):
-    colours = dict(zip(results.methods, plt.get_cmap("tab20").colors))
+    colours = dict(zip(results.methods, plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20").colors[1::2]))
+    colours[results.ours] = "black"
     for problem in results.problems:
         figure, axes = plt.subplots(figsize=(7.5, 4.5))
         for method in results.methods:

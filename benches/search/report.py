@@ -94,14 +94,15 @@ def summary(results: Results) -> str:
 
 
 def section(results: Results, budget: int, indicator: str) -> str:
-    """Rivals and ours by problem; **bold** is the best rival, and ours is marked ✓ (at least it) or ✗ (worse)."""
+    """Rivals and ours by problem; **bold** is the best rival, or several that are equal, and ours is marked ✓ (at least it) or ✗ (worse)."""
     rows = []
     for problem in results.problems:
         best = results.best(results.rivals, problem, budget, indicator)
         row = [problem]
         for method in results.methods:
-            cell = shown(results.cell(problem, method, budget, indicator))
-            if method == best:
+            value = results.cell(problem, method, budget, indicator)
+            cell = shown(value)
+            if method in results.rivals and value is not None and value == results.cell(problem, best, budget, indicator):
                 cell = f"**{cell}**"
             if method == results.ours and (held := results.holds(problem, budget, indicator)) is not None:
                 cell += " ✓" if held else " ✗"

@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import shlex
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def run(task: Task) -> dict:
 
     try:
         method, version = started(task, problem)
+        warnings.simplefilter("ignore")  # packages turn theirs on when they are imported
         measure([])
         while len(observed) < task.budgets[-1]:
             before = time.perf_counter()

@@ -35,6 +35,6 @@ RIVALS = {
     "optuna-gp": Rival("with_optuna", "gaussian_process", "optuna", prefix=True, seeds=5, largest=60),
     "pymoo-nsga2": Rival("with_pymoo", "nsga2", "pymoo", prefix=False),
     "pymoo-nsga3": Rival("with_pymoo", "nsga3", "pymoo", prefix=False),
-    "botorch-qlognehvi": Rival("with_botorch", "QLogNehvi", "botorch", prefix=True, seeds=5, largest=60),
+    "botorch-qlognehvi": Rival("with_botorch", "QLogNehvi", "botorch", prefix=True, seeds=3, largest=60),
     "smac": Rival("with_smac", "Smac", "smac", prefix=False, seeds=5),
 }

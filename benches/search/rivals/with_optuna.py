@@ -58,7 +58,9 @@ def tpe(problem, budget, seed):
 
 
 def nsga2(problem, budget, seed):
-    sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=max(10, budget // 5))
+    """With an eighth of the budget as its population: the best of an eighth, a fifth and a third, and of conditional
+    parameters or all of them."""
+    sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=max(8, budget // 8))
     return Sampler(problem, sampler, conditional=False)
 
 
