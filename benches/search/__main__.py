@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import shlex
+import shutil
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -32,9 +35,24 @@ def main():
     arguments = parser.parse_args()
     if arguments.command == "table":
         return report.write(runner.load(arguments.runs), arguments.out, arguments.ours)
+    if missing := absent(arguments):
+        parser.error(missing)
     methods = [*arguments.rivals, *(runner.OURS + name for name in arguments.ours)]
     planned = runner.tasks(arguments.problems, methods, arguments.budgets, arguments.seeds, arguments.program, arguments.full)
     runner.run_all(planned, arguments.runs, arguments.workers)
+
+
+def absent(arguments) -> str | None:
+    """What is not there, before it becomes the error of a thousand runs."""
+    program = shlex.split(arguments.program)[0]
+    if arguments.ours and shutil.which(program) is None:
+        return f"there is no program {program}: build it, or name another in --program"
+    for name in arguments.rivals:
+        try:
+            RIVALS[name].version()
+        except PackageNotFoundError as missing:
+            return f"{name} needs the package {missing.name}: install benches/search/requirements.txt, or leave it out of --rivals"
+    return None
 
 
 if __name__ == "__main__":

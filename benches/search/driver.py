@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from .problem import Outcome, Problem
+from .problem import Problem
 
 
 class DriverError(Exception):
@@ -72,7 +72,8 @@ def stated(problem: Problem, budget: int, seed: int, settings=()) -> dict:
     """The problem as the contract's interface `strategy` has it."""
     return {
         "space": problem.space.techniques,
-        "objectives": [{"metric": o.metric, "direction": "maximize" if o.maximize else "minimize"} for o in problem.objectives],
+        "objectives": [{"metric": o.metric, "direction": "maximize" if o.maximize else "minimize"}
+                       for o in problem.objectives],
         "constraints": [{"metric": c.metric, "at-most": c.at_most, "bound": c.bound} for c in problem.constraints],
         "facts": [],
         "settings": list(settings),

@@ -1,4 +1,4 @@
-"""The runs as tables in Markdown and plots. Cells are medians over seeds; absent values (no feasible point) count as the worst.
+"""The runs as tables in Markdown. Cells are medians over seeds; absent values (no feasible point) count as the worst.
 
 A cell of ours is marked as won or lost against the best rival of its problem, budget and indicator: the one with the best
 median among those that ran. With a tie of medians it is not worse, so it counts as "at least the best rival"."""
@@ -94,7 +94,7 @@ def summary(results: Results) -> str:
 
 
 def section(results: Results, budget: int, indicator: str) -> str:
-    """Rivals and ours by problem; **bold** is the best rival, or several that are equal, and ours is marked ✓ (at least it) or ✗ (worse)."""
+    """By problem: **bold** is the best rival, or several that are equal, and ours is marked ✓ (at least it) or ✗."""
     rows = []
     for problem in results.problems:
         best = results.best(results.rivals, problem, budget, indicator)
@@ -146,4 +146,5 @@ def errors(results: Results) -> str:
     found = [run for run in results.runs if run["error"]]
     rows = [[run["problem"], run["method"], str(run["seed"]), str(run["measured"]), run["error"].splitlines()[0]]
             for run in found]
-    return "## Runs that ended with an error\n\n" + table(["problem", "method", "seed", "measured", "error"], rows) if rows else ""
+    header = ["problem", "method", "seed", "measured", "error"]
+    return "## Runs that ended with an error\n\n" + table(header, rows) if rows else ""

@@ -3,7 +3,7 @@ Deb, 2014) and MW (Ma and Wang, 2019), with 4 to 6 variables, so that 30 to 120 
 grids in the place of real numbers in two of them. Every variable's default is its largest value, far from the front.
 """
 
-from math import atan2, cos, exp, hypot, pi, sin, sqrt
+from math import atan2, cos, exp, pi, sin, sqrt
 
 import numpy as np
 

@@ -2,8 +2,8 @@
 
 Begins with the baseline and scrambled Sobol points. Reals and integers are in the unit cube, on their own scales; inactive
 variables are at their defaults, so that they make no difference. What has two values is a number, as in a kernel it comes to
-the same. Fits and the search of the acquisition function's maximum are cut short, or an ask takes half a minute. The reference point is inferred from what is known, as the
-other methods are not told one either.
+the same. Fits and the search of the acquisition function's maximum are cut short, or an ask takes half a minute. The
+reference point is inferred from what is known, as the other methods are not told one either.
 """
 
 import warnings

@@ -61,15 +61,15 @@ def test_rivals_take_every_kind_of_problem(rival, name):
 
 @pytest.mark.parametrize("rival", ["botorch-qlognehvi", "optuna-gp"])
 def test_model_based_rivals_beat_random_search(rival):
-    task = runner.Task("zdt1", "random", 1, (18,), "")
     share = lambda method: runner.run(runner.Task("zdt1", method, 1, (18,), ""))["at"]["18"]["hypervolume"]
-    assert share(rival) > share(task.method) + 0.1
+    assert share(rival) > share("random") + 0.1
 
 
 @pytest.mark.parametrize("rival", ["pymoo-nsga2", "pymoo-nsga3", "optuna-nsga2", "optuna-tpe"])
 def test_evolution_and_tpe_beat_random_search(rival):
     def mean(method):
-        return sum(runner.run(runner.Task("zdt1", method, seed, (120,), ""))["at"]["120"]["hypervolume"] for seed in range(5)) / 5
+        runs = [runner.run(runner.Task("zdt1", method, seed, (120,), "")) for seed in range(5)]
+        return sum(run["at"]["120"]["hypervolume"] for run in runs) / len(runs)
 
     assert mean(rival) > mean("random") + 0.05
 

@@ -105,8 +105,9 @@ def test_a_table_is_looked_up(tmp_path, form):
 def lines(form, found):
     names = ("latency", "accuracy", "memory")
     if form == "jsonl":
-        rows = [{"configuration": c, **({"failed": m} if isinstance(m, str) else
-                                        {"metrics": {name: [value, 0.1] for name, value in zip(names, m)}})} for c, m in found]
+        outcomes = [{"failed": m} if isinstance(m, str) else {"metrics": {n: [value, 0.1] for n, value in zip(names, m)}}
+                    for _, m in found]
+        rows = [{"configuration": configuration, **outcome} for (configuration, _), outcome in zip(found, outcomes)]
         return "".join(json.dumps(row) + "\n" for row in rows)
     rows = [",".join(["configuration", *names, *(f"{name}.standard-error" for name in names), "failed"])]
     for configuration, m in found:
