@@ -20,7 +20,7 @@ def main():
     run = commands.add_parser("run", help="do the runs that are not in the file yet")
     run.add_argument("--ours", nargs="*", default=[], metavar="STRATEGY",
                      help="names or files of our strategies, the default one first; settings as NAME,key=value,...")
-    run.add_argument("--program", default="target/release/aehost strategy drive", help="what runs them")
+    run.add_argument("--program", default="target/release/aehost plugins drive --plugins plugins/dist", help="what runs them")
     run.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=RIVALS)
     run.add_argument("--problems", nargs="*", default=list(problems.every()), choices=problems.every(), metavar="PROBLEM")
     run.add_argument("--budgets", nargs="*", type=int, default=[30, 60, 120])

@@ -1,8 +1,11 @@
-"""aehost's strategies, through the process `aehost strategy drive NAME_OR_FILE`: a JSON object a line in, one a line out."""
+"""aehost's strategies, through a process that is driven by lines: a JSON object a line in, one a line out.
+
+The contract's own form, or that of `aehost plugins drive` (`host_form.py`), which the command's words tell apart."""
 
 import json
 import subprocess
 
+from . import host_form
 from .problem import Problem
 
 
@@ -15,10 +18,12 @@ class Driver:
 
     def __init__(self, command: list[str], problem: Problem, budget: int, seed: int, settings=()):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.in_host_form = "plugins" in command
         self.trial = 0
         self.memory = 0
+        start = stated(problem, budget, seed, settings)
         try:
-            self.call({"start": stated(problem, budget, seed, settings)})
+            self.call({"start": host_form.start(start) if self.in_host_form else start})
         except BaseException:
             self.close()
             raise
@@ -44,7 +49,8 @@ class Driver:
             return None
         [proposal] = answer["proposals"]
         self.trial = proposal["trial"]
-        return proposal["configuration"]
+        configuration = proposal["configuration"]
+        return host_form.configuration(configuration) if self.in_host_form else configuration
 
     def tell(self, configuration, outcome):
         if outcome.values:
@@ -56,7 +62,7 @@ class Driver:
         else:
             result = {"failed": outcome.reason}
         told = {"trial": self.trial, "configuration": configuration, "fidelity": 1.0, "outcome": result}
-        self.call({"tell": [told]})
+        self.call({"tell": [host_form.observation(told) if self.in_host_form else told]})
 
     def close(self):
         self.process.stdin.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benches.search import problems, report, runner
+from benches.search import driver, host_form, problems, report, runner
 from benches.search.judge import judged
 from benches.search.method import Translator
 from benches.search.problem import Outcome
@@ -26,6 +26,18 @@ def test_the_driver_is_told_all_and_asked_for_the_budget(name):
     record = runner.run(runner.Task(name, "aehost:any,initial=4", 1, (30,), FAKE))
     assert record["error"] is None
     assert record["measured"] == 30 and record["memory"] == 1 << 20
+
+
+def test_the_host_has_a_form_of_its_own():
+    problem = problems.every()["methods"]
+    started = host_form.start(driver.stated(problem, 30, 1))
+    method = started["space"][0]["parameters"][1]
+    assert method["domain"] == {"kind": "choice", "values": ["rounding", "low-rank", "distilled"], "ordered": False}
+    configuration = problem.space.configuration(problem.space.raws([]))
+    outcome = {"measured": [{"metric": "loss", "value": 1.0, "standard-error": 0.1}]}
+    told = host_form.observation({"trial": 1, "configuration": configuration, "fidelity": 1.0, "outcome": outcome})
+    assert told["outcome"] == {"kind": "measured", "metrics": [{"metric": "loss", "value": 1.0, "standard_error": 0.1}]}
+    assert host_form.configuration(told["configuration"]) == configuration
 
 
 def test_a_driver_that_finishes_early_keeps_what_it_has(monkeypatch):
