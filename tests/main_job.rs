@@ -194,12 +194,12 @@ fn a_model_is_fine_tuned_and_what_was_trained_is_used_again() {
 #[test]
 fn a_search_can_be_limited_and_its_trials_answer_other_questions() {
     let bed = Bed::default();
-    let limit = "blocked-quantization:format=Q8_0|Q4_0";
+    let limit = "blocked-quantization:attention=Q8_0|Q4_0";
     bed.json(&["run", "study.toml", "--study", "limited", "--technique", limit]);
     let show = bed.json(&["show", "limited"]);
     let trials = list(&show, "trials");
     for choice in trials.iter().flat_map(|trial| list(trial, "configuration")) {
-        let format = &choice["settings"]["format"];
+        let format = &choice["settings"]["attention"];
         assert!(choice["technique"] == "blocked-quantization" && ["Q8_0", "Q4_0"].contains(&format.as_str().unwrap()));
     }
     // A limit that only the smallest trial satisfies.

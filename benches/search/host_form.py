@@ -1,32 +1,41 @@
-"""The JSON of `aehost plugins drive`, which is that of the host's store, to and from the contract's form: settings are tables,
-variants carry their `kind`, and constraints are text."""
+"""Problems, configurations and results as aehost writes them: settings are tables, variants carry their `kind`, and constraints are
+text."""
+
+from .problem import Outcome, Problem
 
 
-def start(problem: dict) -> dict:
-    return problem | {
-        "space": [_technique(one) for one in problem["space"]],
-        "constraints": [f"{c['metric']} {'<=' if c['at-most'] else '>='} {c['bound']}" for c in problem["constraints"]],
-        "facts": _table(problem["facts"]),
-        "settings": _table(problem["settings"]),
+def problem(of: Problem, budget: int, seed: int, settings) -> dict:
+    return {
+        "space": [_technique(one) for one in of.space.techniques],
+        "objectives": [{"metric": o.metric, "direction": "maximize" if o.maximize else "minimize"} for o in of.objectives],
+        "constraints": [f"{c.metric} {'<=' if c.at_most else '>='} {c.bound}" for c in of.constraints],
+        "facts": {},
+        "settings": _table(settings),
+        "budget": budget,
+        "seed": seed,
     }
 
 
-def observation(told: dict) -> dict:
-    [(kind, content)] = told["outcome"].items()
-    if kind == "measured":
-        metrics = [{"metric": m["metric"], "value": m["value"], "standard_error": m["standard-error"]} for m in content]
-        outcome = {"metrics": metrics}
-    else:
-        outcome = content if kind == "infeasible" else {"message": content}
-    configuration = [one | {"settings": _table(one["settings"])} for one in told["configuration"]]
-    return told | {"configuration": configuration, "outcome": {"kind": kind, **outcome}}
+def outcome(of: Outcome) -> dict:
+    if of.values:
+        metrics = [{"metric": metric, "value": value, "standard_error": of.errors[metric]}
+                   for metric, value in of.values.items()]
+        return {"kind": "measured", "metrics": metrics}
+    if of.infeasible:
+        return {"kind": "infeasible", "reason": of.reason, "amount": None}
+    return {"kind": "failed", "message": of.reason}
 
 
-def configuration(given: list[dict]) -> list[dict]:
-    return [one | {"settings": [{"name": name, "value": value} for name, value in one["settings"].items()]} for one in given]
+def tabled(configuration: list[dict]) -> list[dict]:
+    return [one | {"settings": _table(one["settings"])} for one in configuration]
 
 
-def _table(settings: list[dict]) -> dict:
+def listed(configuration: list[dict]) -> list[dict]:
+    return [one | {"settings": [{"name": name, "value": value} for name, value in one["settings"].items()]}
+            for one in configuration]
+
+
+def _table(settings) -> dict:
     return {setting["name"]: setting["value"] for setting in settings}
 
 

@@ -125,19 +125,17 @@ def costs(results: Results) -> str:
             if runs:
                 rows.append([method, str(budget), *cost(runs)])
     header = ["method", "budget", "runs", "seconds a run, median", "largest", "ms an ask, median", "95th percentile",
-              "peak memory, MiB", "version"]
+              "version"]
     return "## What the methods themselves take\n\n" + table(header, rows)
 
 
 def cost(runs) -> list[str]:
     seconds = [run["seconds"] for run in runs]
     asked = [run for run in runs if run["ask_median"] is not None]
-    memory = max((run["memory"] or 0 for run in runs), default=0)
     return [
         str(len(runs)), f"{median(seconds):.2f}", f"{max(seconds):.2f}",
         f"{1000 * median(run['ask_median'] for run in asked):.1f}" if asked else "-",
         f"{1000 * percentile([run['ask_p95'] for run in asked], 0.95):.1f}" if asked else "-",
-        f"{memory / 2**20:.1f}" if memory else "-",
         ", ".join(sorted({run["version"] for run in runs})),
     ]
 

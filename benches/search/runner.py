@@ -98,7 +98,6 @@ def run(task: Task) -> dict:
         "problem": task.problem, "method": task.method, "seed": task.seed, "budget": task.budgets[-1], "version": version,
         "measured": len(observed), "seconds": round(seconds, 3), "error": error,
         "ask_median": percentile(asks, 0.5) if asks else None, "ask_p95": percentile(asks, 0.95) if asks else None,
-        "memory": getattr(method, "memory", None),
         "at": {str(budget): after[budget] for budget in task.budgets},
         "curve": [[n, after[n]["hypervolume"]] for n in points],
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benches.search import driver, host_form, problems, report, runner
+from benches.search import host_form, problems, report, runner
 from benches.search.judge import judged
 from benches.search.method import Translator
 from benches.search.problem import Outcome
@@ -25,19 +25,17 @@ def at_the_root(monkeypatch):
 def test_the_driver_is_told_all_and_asked_for_the_budget(name):
     record = runner.run(runner.Task(name, "aehost:any,initial=4", 1, (30,), FAKE))
     assert record["error"] is None
-    assert record["measured"] == 30 and record["memory"] == 1 << 20
+    assert record["measured"] == 30
 
 
-def test_the_host_has_a_form_of_its_own():
+def test_problems_and_results_have_the_form_of_the_host():
     problem = problems.every()["methods"]
-    started = host_form.start(driver.stated(problem, 30, 1))
-    method = started["space"][0]["parameters"][1]
+    method = host_form.problem(problem, 30, 1, [])["space"][0]["parameters"][1]
     assert method["domain"] == {"kind": "choice", "values": ["rounding", "low-rank", "distilled"], "ordered": False}
     configuration = problem.space.configuration(problem.space.raws([]))
-    outcome = {"measured": [{"metric": "loss", "value": 1.0, "standard-error": 0.1}]}
-    told = host_form.observation({"trial": 1, "configuration": configuration, "fidelity": 1.0, "outcome": outcome})
-    assert told["outcome"] == {"kind": "measured", "metrics": [{"metric": "loss", "value": 1.0, "standard_error": 0.1}]}
-    assert host_form.configuration(told["configuration"]) == configuration
+    assert host_form.listed(host_form.tabled(configuration)) == configuration
+    measured = host_form.outcome(Outcome({"loss": 1.0}, {"loss": 0.1}))
+    assert measured == {"kind": "measured", "metrics": [{"metric": "loss", "value": 1.0, "standard_error": 0.1}]}
 
 
 def test_a_driver_that_finishes_early_keeps_what_it_has(monkeypatch):

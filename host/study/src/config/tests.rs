@@ -114,7 +114,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_known_ones() {
     assert_eq!(
         message("[study]\nseed = 1\n\n[budget]\ntrails = 30\n"),
         "study file study.toml: TOML parse error at line 5, column 1\n  |\n5 | trails = 30\n  | ^^^^^^\n\
-             unknown field `trails`, expected `trials` or `time`"
+             unknown field `trails`, expected one of `trials`, `time`, `until-converged`"
     );
     assert_eq!(
         message("[studdy]\nseed = 1\n"),
