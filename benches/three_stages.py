@@ -15,10 +15,10 @@ from pathlib import Path
 
 FILE = Path("examples/three-stages.toml")
 STAGES = {
-    "architecture": (["depth-pruning", "width-pruning"], 16),
-    "fine-tuning": (["lora"], 8),
-    "inference": (["round-to-nearest", "gptq"], 24),
-    "all": (None, 30),
+    "architecture": (["depth-pruning", "width-pruning"], 12),
+    "fine-tuning": (["lora"], 6),
+    "inference": (["round-to-nearest", "gptq"], 18),
+    "all": (None, 24),
 }
 
 
