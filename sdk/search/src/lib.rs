@@ -5,6 +5,7 @@
 pub mod boosting;
 pub mod boxes;
 pub mod cholesky;
+pub mod gaussian;
 pub mod hypervolume;
 pub mod improvement;
 pub mod normal;

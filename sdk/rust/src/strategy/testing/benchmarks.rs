@@ -90,6 +90,31 @@ impl Benchmark {
     }
 }
 
+/// What a strategy reaches on all benchmarks with 24 and 60 trials, beside random search: mean and standard deviation over as
+/// many seeds as the environment variable `SEEDS` says, 3 without, and the time of an ask.
+pub fn report<S: Strategy>(settings: &[Setting]) -> String {
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
+    let mut lines = String::new();
+    for benchmark in &ALL {
+        for budget in [24, 60] {
+            let begin = std::time::Instant::now();
+            let reached = summary(seeds, |seed| benchmark.run::<S>(seed, budget, settings, 1).1);
+            let each = 1e3 * begin.elapsed().as_secs_f64() / (seeds * u64::from(budget)) as f64;
+            let drawn = summary(seeds, |seed| benchmark.random(seed, budget));
+            let name = benchmark.name;
+            lines.push_str(&format!("{name:10} {budget}: {reached}, random {drawn}; {each:.1} ms an ask\n"));
+        }
+    }
+    lines
+}
+
+fn summary(seeds: u64, share: impl Fn(u64) -> f64) -> String {
+    let shares: Vec<f64> = (0..seeds).map(share).collect();
+    let mean = shares.iter().sum::<f64>() / seeds as f64;
+    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / seeds as f64;
+    format!("{mean:.3} ± {:.3}", variance.sqrt())
+}
+
 /// What is told of these values.
 pub fn measured(metrics: &[(&str, f64)]) -> Outcome {
     let value =

@@ -1,14 +1,16 @@
 //! Where to look: NSGA-II on the surrogates, from the best trials, what is one change away from the front, and random
 //! configurations.
 
-use crate::model::{Model, Outlooks};
-use aehost_sdk::strategy::encoding::Encoding;
-use aehost_sdk::strategy::search::pareto::{self, Point};
-use aehost_sdk::strategy::{Configuration, Search};
+use super::encoding::Encoding;
+use super::search::pareto::{self, Point};
+use super::surrogate::{Expectation, Surrogate};
+use super::{Configuration, Search};
 use std::collections::HashSet;
 
 /// Random configurations to begin with.
 const DRAWN: usize = 80;
+/// Trials of the front whose neighbours are looked at.
+const AROUND: usize = 8;
 /// Most one-change neighbours to begin with.
 const NEAR: usize = 160;
 /// Candidates that may become parents.
@@ -23,7 +25,7 @@ pub struct Candidate {
     /// What it is.
     pub configuration: Configuration,
     /// What is believed of it.
-    pub outlooks: Outlooks,
+    pub expected: Expectation,
     /// A trial that it is one change away from.
     pub near: Option<u64>,
 }
@@ -31,7 +33,7 @@ pub struct Candidate {
 /// Candidates that were found, none twice and none that was proposed before.
 pub struct Pool<'a> {
     encoding: &'a Encoding,
-    model: &'a Model,
+    model: &'a dyn Surrogate,
     /// In the order in which they were found.
     pub candidates: Vec<Candidate>,
     keys: HashSet<String>,
@@ -39,7 +41,7 @@ pub struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     /// Nothing yet.
-    pub fn new(encoding: &'a Encoding, model: &'a Model) -> Self {
+    pub fn new(encoding: &'a Encoding, model: &'a dyn Surrogate) -> Self {
         Self { encoding, model, candidates: Vec::new(), keys: HashSet::new() }
     }
 
@@ -50,16 +52,17 @@ impl<'a> Pool<'a> {
             return;
         }
         let row = self.encoding.encode(&configuration);
-        let outlooks = self.model.judge(&row, &search.history);
-        self.candidates.push(Candidate { configuration, outlooks, near });
+        let expected = self.model.expect(&row, &search.history);
+        self.candidates.push(Candidate { configuration, expected, near });
     }
 
     /// Fills the pool.
     pub fn search(&mut self, search: &mut Search) {
-        let front: Vec<(u64, Configuration)> =
+        let mut front: Vec<(u64, Configuration)> =
             search.history.front().into_iter().map(|trial| (trial.trial, trial.configuration.clone())).collect();
+        search.random.shuffle(&mut front);
         let mut near = Vec::new();
-        for (trial, configuration) in &front {
+        for (trial, configuration) in front.iter().take(AROUND) {
             let neighbours = search.space.neighbours(configuration, &mut search.random);
             near.extend(neighbours.into_iter().map(|neighbour| (*trial, neighbour)));
         }
@@ -70,38 +73,39 @@ impl<'a> Pool<'a> {
             self.add(search, drawn, None);
         }
         // Trials are parents too, at their measured costs.
-        let (told, points): (Vec<Configuration>, Vec<Point>) =
-            search.history.measured().map(|(trial, point)| (trial.configuration.clone(), point.clone())).unzip();
+        let told = search.history.measured().map(|(trial, point)| (trial.configuration.clone(), point.clone()));
+        let mut population: Vec<(Configuration, Point)> = told.collect();
+        let mut born = 0;
         for _ in 0..GENERATIONS {
-            let all: Vec<Point> = points.iter().cloned().chain(self.candidates.iter().map(expected)).collect();
-            let parents = pareto::best(&all, PARENTS);
-            let parent = |search: &mut Search| {
-                let (a, b) = (*search.random.pick(&parents), *search.random.pick(&parents));
-                let better = b.rank < a.rank || (b.rank == a.rank && b.crowding > a.crowding);
-                let index = if better { b.index } else { a.index };
-                match told.get(index) {
-                    Some(configuration) => configuration.clone(),
-                    None => self.candidates[index - told.len()].configuration.clone(),
-                }
-            };
-            let mut children = Vec::with_capacity(CHILDREN);
+            let children = self.candidates[born..].iter();
+            population.extend(children.map(|child| (child.configuration.clone(), hopeful(child))));
+            born = self.candidates.len();
+            let points: Vec<Point> = population.iter().map(|(_, point)| point.clone()).collect();
+            let parents = pareto::best(&points, PARENTS);
+            population = parents.iter().map(|parent| population[parent.index].clone()).collect();
             for _ in 0..CHILDREN {
-                let (a, b) = (parent(search), parent(search));
-                let child = search.space.cross(&a, &b, &mut search.random);
-                let copy = child == a || child == b;
+                let mut parent = || {
+                    let [a, b] = [0; 2].map(|_| search.random.below(parents.len() as u64) as usize);
+                    let (first, second) = (parents[a], parents[b]);
+                    let lonelier = second.rank == first.rank && second.crowding > first.crowding;
+                    &population[if second.rank < first.rank || lonelier { b } else { a }].0
+                };
+                let (a, b) = (parent(), parent());
+                let child = search.space.cross(a, b, &mut search.random);
+                let copy = child == *a || child == *b;
                 let mutated = copy || search.random.chance(0.5);
-                children.push(if mutated { search.space.mutate(&child, &mut search.random) } else { child });
+                let child = if mutated { search.space.mutate(&child, &mut search.random) } else { child };
+                self.add(search, child, None);
             }
-            children.into_iter().for_each(|child| self.add(search, child, None));
         }
     }
 }
 
 /// A candidate as NSGA-II compares it: somewhat hopeful, and the less feasible the further from the constraints.
-fn expected(candidate: &Candidate) -> Point {
-    let feasible = candidate.outlooks.feasible;
+fn hopeful(candidate: &Candidate) -> Point {
+    let feasible = candidate.expected.feasible;
     Point {
-        costs: candidate.outlooks.costs.iter().map(|belief| belief.at(-0.5)).collect(),
+        costs: candidate.expected.costs.iter().map(|belief| belief.at(-0.5)).collect(),
         violation: if feasible >= 0.5 { 0.0 } else { 1.0 - feasible },
     }
 }
