@@ -18,6 +18,7 @@ pub use host::Choice;
 pub use state::Search;
 use std::cell::RefCell;
 
+pub mod breeding;
 pub mod candidates;
 pub mod design;
 pub mod encoding;

@@ -11,7 +11,7 @@ mod tree;
 
 use crate::Random;
 use crate::normal::Belief;
-use crate::rows::Row;
+use crate::rows::{Row, center_and_spread};
 use linear::{Linear, Residuals};
 use table::Table;
 use tree::Tree;
@@ -85,10 +85,7 @@ impl Ensemble {
         random: &mut Random,
     ) -> Self {
         let known = residuals.known();
-        let count = known.len().max(1) as f64;
-        let center = known.iter().map(|i| target[*i]).sum::<f64>() / count;
-        let variance = known.iter().map(|i| (target[*i] - center).powi(2)).sum::<f64>() / count;
-        let spread = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+        let (center, spread) = center_and_spread(target);
         let scaled: Vec<f64> = target.iter().map(|y| (y - center) / spread).collect();
         let noise = residuals.noise(&scaled);
         let mut ensemble = Self { members: Vec::new(), center, spread, error: spread, calibration: 1.0 };

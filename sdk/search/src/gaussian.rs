@@ -6,7 +6,7 @@ mod fit;
 mod kernel;
 
 use crate::cholesky::{Cholesky, product};
-use crate::rows::{Row, dense};
+use crate::rows::{Row, center_and_spread, dense};
 pub use fit::{Options, fit};
 use fit::{Posterior, posterior};
 use kernel::{Differences, Kernel};
@@ -98,11 +98,8 @@ struct Data {
 impl Data {
     fn new(groups: &Groups, rows: &[Row], target: &[f64], variances: &[f64]) -> Self {
         let known: Vec<usize> = (0..rows.len()).filter(|i| target[*i].is_finite()).collect();
-        let count = known.len().max(1) as f64;
-        let center = known.iter().map(|i| target[*i]).sum::<f64>() / count;
-        let variance = known.iter().map(|i| (target[*i] - center).powi(2)).sum::<f64>() / count;
-        let spread = if variance > 0.0 && variance.is_finite() { variance.sqrt() } else { 1.0 };
-        let own = |i: &usize| (variances[*i] / (spread * spread)).clamp(0.0, 10.0);
+        let (center, spread) = center_and_spread(target);
+        let own = |i: &usize| (variances[*i] / spread / spread).clamp(0.0, 10.0);
         let rows: Vec<Vec<f64>> = known.iter().map(|i| dense(&rows[*i], groups.width())).collect();
         Self {
             differences: Differences::new(groups, &rows),

@@ -8,9 +8,11 @@ pub mod cholesky;
 pub mod gaussian;
 pub mod hypervolume;
 pub mod improvement;
+pub mod niching;
 pub mod normal;
 pub mod pareto;
 mod random;
 pub mod rows;
+pub mod sobol;
 
 pub use random::Random;

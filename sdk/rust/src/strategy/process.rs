@@ -42,7 +42,7 @@ impl Processes {
         let count = targets.len().max(1);
         // Fewer than five steps change little: rather fit fewer processes.
         let fitted = (affordable / 5).clamp(1, count);
-        let steps = (affordable / fitted).clamp(2, 30);
+        let steps = (affordable / fitted).clamp(2, 15);
         let due = |process: usize| (process + count - self.turn) % count < fitted;
         let each = targets.iter().zip(variances).enumerate();
         let processes: Vec<Process> = each
