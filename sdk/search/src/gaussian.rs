@@ -21,7 +21,7 @@ pub struct Process {
     cholesky: Cholesky,
     /// K^-1 y.
     pulls: Vec<f64>,
-    /// Square roots of the diagonal of K^-1 are needed for leaving one out; this is the mean of the errors' squares.
+    /// Root mean square of the leave-one-out errors, in standard deviations of the target.
     error: f64,
     center: f64,
     spread: f64,
@@ -37,10 +37,10 @@ impl Process {
 
     fn of(data: &Data, hyper: &Hyper) -> Self {
         let Posterior { cholesky, pulls, evidence } = posterior(data, hyper);
-        let inverse = cholesky.inverse();
+        let diagonal = cholesky.inverse_diagonal();
         let size = data.rows.len();
         // Leave-one-out in closed form (Sundararajan, Keerthi 2001): the error is the pull over the diagonal.
-        let left_out = (0..size).map(|i| (pulls[i] / inverse[i * size + i]).powi(2)).sum::<f64>();
+        let left_out = (0..size).map(|i| (pulls[i] / diagonal[i]).powi(2)).sum::<f64>();
         Self {
             groups: data.groups.clone(),
             rows: data.rows.clone(),

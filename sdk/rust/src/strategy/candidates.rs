@@ -20,6 +20,9 @@ const CHILDREN: usize = 48;
 /// Generations.
 const GENERATIONS: usize = 8;
 
+/// From so many measured trials on all of this is halved: judging a candidate takes the longer the more trials there are.
+const MANY: usize = 100;
+
 /// A configuration that could be measured next.
 pub struct Candidate {
     /// What it is.
@@ -58,6 +61,7 @@ impl<'a> Pool<'a> {
 
     /// Fills the pool.
     pub fn search(&mut self, search: &mut Search) {
+        let part = if search.history.measured().count() < MANY { 1 } else { 2 };
         let mut front: Vec<(u64, Configuration)> =
             search.history.front().into_iter().map(|trial| (trial.trial, trial.configuration.clone())).collect();
         search.random.shuffle(&mut front);
@@ -67,8 +71,8 @@ impl<'a> Pool<'a> {
             near.extend(neighbours.into_iter().map(|neighbour| (*trial, neighbour)));
         }
         search.random.shuffle(&mut near);
-        near.into_iter().take(NEAR).for_each(|(trial, neighbour)| self.add(search, neighbour, Some(trial)));
-        for _ in 0..DRAWN {
+        near.into_iter().take(NEAR / part).for_each(|(trial, neighbour)| self.add(search, neighbour, Some(trial)));
+        for _ in 0..DRAWN / part {
             let drawn = search.space.sample(&mut search.random);
             self.add(search, drawn, None);
         }
@@ -76,7 +80,7 @@ impl<'a> Pool<'a> {
         let told = search.history.measured().map(|(trial, point)| (trial.configuration.clone(), point.clone()));
         let mut population: Vec<(Configuration, Point)> = told.collect();
         let mut born = 0;
-        for _ in 0..GENERATIONS {
+        for _ in 0..GENERATIONS / part {
             let children = self.candidates[born..].iter();
             population.extend(children.map(|child| (child.configuration.clone(), hopeful(child))));
             born = self.candidates.len();

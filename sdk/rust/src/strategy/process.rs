@@ -6,7 +6,7 @@ use super::search::gaussian::{self, Groups, Hyper, Options, Process};
 use super::search::rows::Row;
 
 /// Multiplications that fitting may cost at an ask, for all processes together.
-const WORK: f64 = 4e7;
+const WORK: f64 = 2e7;
 
 /// Hyperparameters of some processes over one space.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Processes {
         let count = targets.len().max(1);
         // Fewer than five steps change little: rather fit fewer processes.
         let fitted = (affordable / 5).clamp(1, count);
-        let steps = (affordable / fitted).clamp(2, 15);
+        let steps = (affordable / fitted).clamp(1, 15);
         let due = |process: usize| (process + count - self.turn) % count < fitted;
         let each = targets.iter().zip(variances).enumerate();
         let processes: Vec<Process> = each

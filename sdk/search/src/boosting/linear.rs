@@ -38,20 +38,26 @@ pub fn gram(rows: &[Row]) -> Vec<f64> {
     gram
 }
 
+/// Most rows of which errors are asked for: the work grows with their cube.
+const ASKED: usize = 70;
+
 /// Inverse covariances of the targets of some rows, one for each candidate for the variance of the residual.
 pub struct Residuals {
     known: Vec<usize>,
+    /// Those of them that the covariances are of.
+    asked: Vec<usize>,
     inverses: Vec<(f64, Vec<f64>)>,
 }
 
 impl Residuals {
     /// For targets that are known in these rows.
     pub fn new(gram: &[f64], size: usize, known: Vec<usize>, weight: f64) -> Self {
+        let asked: Vec<usize> = known.iter().copied().step_by(known.len().div_ceil(ASKED).max(1)).collect();
         let inverse = |noise: f64| {
-            let matrix = system(gram, size, &known, weight, |_| noise);
-            Some((noise, Cholesky::new(&matrix, known.len())?.inverse()))
+            let matrix = system(gram, size, &asked, weight, |_| noise);
+            Some((noise, Cholesky::new(&matrix, asked.len())?.inverse()))
         };
-        Self { inverses: NOISES.into_iter().filter_map(inverse).collect(), known }
+        Self { inverses: NOISES.into_iter().filter_map(inverse).collect(), known, asked }
     }
 
     /// The rows.
@@ -61,7 +67,7 @@ impl Residuals {
 
     /// The variance with the least leave-one-out error, which for linear smoothers is known in closed form.
     pub fn noise(&self, target: &[f64]) -> f64 {
-        let y: Vec<f64> = self.known.iter().map(|i| target[*i]).collect();
+        let y: Vec<f64> = self.asked.iter().map(|i| target[*i]).collect();
         let error = |inverse: &Vec<f64>| {
             let rows = inverse.chunks(y.len().max(1)).enumerate();
             rows.map(|(i, row)| (product(row, &y) / row[i]).powi(2)).sum::<f64>()
