@@ -6,7 +6,7 @@ use super::search::gaussian::{self, Groups, Hyper, Options, Process};
 use super::search::rows::Row;
 
 /// Multiplications that fitting may cost at an ask, for all processes together.
-const WORK: f64 = 2e7;
+const WORK: f64 = 1e7;
 
 /// Hyperparameters of some processes over one space.
 #[derive(Debug, Clone)]

@@ -103,7 +103,8 @@ impl Applicability {
         if !targets.contains(&0.0) {
             return Self(None);
         }
-        Self(boosting::fit(&rows, encoding.features().len(), &[targets], &Options::default(), random).pop())
+        let options = Options { trees: 8, ..Options::default() };
+        Self(boosting::fit(&rows, encoding.features().len(), &[targets], &options, random).pop())
     }
 
     /// Of an encoded configuration, sparse and dense.
