@@ -1,4 +1,4 @@
-//! Problems with known answers on which searches compare by the hypervolume that they reach.
+//! Problems on which searches compare by the hypervolume that they reach.
 
 use super::catalogue;
 use crate::strategy::search::hypervolume::hypervolume;
@@ -6,7 +6,7 @@ use crate::strategy::search::pareto::Point;
 use crate::strategy::testing::{measure, mixed_problem, technique};
 use crate::strategy::*;
 
-/// A problem, what its configurations cost, and what a perfect search would reach.
+/// A problem, what its configurations cost, and a scale for what searches reach.
 pub struct Benchmark {
     /// Its name in reports.
     pub name: &'static str,
@@ -16,7 +16,7 @@ pub struct Benchmark {
     pub outcome: fn(&[Choice]) -> Outcome,
     /// What hypervolumes are taken below.
     pub reference: &'static [f64],
-    /// Hypervolume of the best front known.
+    /// Hypervolume that shares are of: a scale, chosen by hand, not the most that can be reached.
     pub best: f64,
 }
 
@@ -35,7 +35,7 @@ pub const ALL: [Benchmark; 4] = [
 ];
 
 impl Benchmark {
-    /// Runs a search with these settings, `at_once` trials being out at a time; gives its proposals and the share of the best
+    /// Runs a search with these settings, `at_once` trials being out at a time; gives its proposals and the share of the scale's
     /// hypervolume that it reached.
     pub fn run<S: Strategy>(&self, seed: u64, budget: u32, settings: &[Setting], at_once: u32) -> (Vec<Proposal>, f64) {
         let problem = Problem { settings: settings.to_vec(), ..(self.problem)(seed, budget) };
