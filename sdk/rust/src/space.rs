@@ -63,7 +63,11 @@ impl Domain {
                 Value::Integer(r.min + step.clamp(0, steps) * r.step)
             }
             Domain::Real(r) => {
-                let value = if r.log { r.min * (r.max / r.min).powf(at) } else { r.min + (r.max - r.min) * at };
+                let value = match r.log {
+                    true if (r.max / r.min).is_finite() => r.min * (r.max / r.min).powf(at),
+                    true => (r.min.ln() + (r.max.ln() - r.min.ln()) * at).exp(),
+                    false => r.min + (r.max - r.min) * at,
+                };
                 Value::Real(readable(value).clamp(r.min, r.max))
             }
             Domain::Choice(c) => c.values[slot(c.values.len() as u64) as usize].clone(),
@@ -74,7 +78,8 @@ impl Domain {
     pub fn position(&self, value: &Value) -> f64 {
         let scale = |value: f64, min: f64, max: f64, log: bool| match (max > min, log) {
             (false, _) => 0.0,
-            (true, true) => (value / min).ln() / (max / min).ln(),
+            // Of ranges as wide as what numbers can hold the ratio is infinite.
+            (true, true) => (value.ln() - min.ln()) / (max.ln() - min.ln()),
             (true, false) => (value - min) / (max - min),
         };
         match (self, value) {
@@ -268,10 +273,15 @@ impl Space {
         Choice { technique: technique.technique.clone(), settings }
     }
 
+    /// The probability that a technique is on in a random configuration.
+    pub fn share_on(&self) -> f64 {
+        (TOGETHER / self.techniques.len() as f64).min(0.5)
+    }
+
     /// A random configuration: each technique on with probability 1/2, or less where there are so many that more than a few
     /// would be on at once; at least one on where the space has one.
     pub fn sample(&self, random: &mut Random) -> Configuration {
-        let on = (TOGETHER / self.techniques.len() as f64).min(0.5);
+        let on = self.share_on();
         for _ in 0..64 {
             let mut configuration = Configuration::new();
             for technique in &self.techniques {

@@ -18,12 +18,18 @@ pub use host::Choice;
 pub use state::Search;
 use std::cell::RefCell;
 
+pub mod breeding;
+pub mod candidates;
 pub mod design;
 pub mod encoding;
+pub mod guided;
 pub mod history;
+pub mod process;
 pub mod state;
+pub mod surrogate;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod worth;
 
 /// Which techniques are on, with their settings, in the order of the problem's space; empty is the baseline.
 pub type Configuration = Vec<Choice>;

@@ -11,8 +11,8 @@ mod tree;
 
 use crate::Random;
 use crate::normal::Belief;
-use crate::rows::Row;
-use linear::Linear;
+use crate::rows::{Row, center_and_spread};
+use linear::{Linear, Residuals};
 use table::Table;
 use tree::Tree;
 
@@ -33,7 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 16, trees: 16, rate: 0.2, features: 0.5, weight: 0.4 }
+        Self { members: 12, trees: 12, rate: 0.2, features: 0.5, weight: 0.4 }
     }
 }
 
@@ -61,19 +61,33 @@ pub fn fit(rows: &[Row], width: usize, targets: &[Vec<f64>], options: &Options, 
     let table = Table::new(rows, width);
     let curved: Vec<Row> = rows.iter().map(|row| linear::curved(row, width)).collect();
     let gram = linear::gram(&curved);
-    let fit = |target: &Vec<f64>| Ensemble::fit(&curved, &table, &gram, target, options, random);
-    targets.iter().map(fit).collect()
+    let mut residuals: Option<Residuals> = None;
+    let mut fit = |target: &Vec<f64>| {
+        let known: Vec<usize> = (0..rows.len()).filter(|i| target[*i].is_finite()).collect();
+        // Most targets are known in the same rows.
+        let residuals = match residuals.take().filter(|made| made.known() == known) {
+            Some(made) => residuals.insert(made),
+            None => residuals.insert(Residuals::new(&gram, rows.len(), known, options.weight)),
+        };
+        Ensemble::fit(&curved, &table, &gram, residuals, target, options, random)
+    };
+    targets.iter().map(&mut fit).collect()
 }
 
 impl Ensemble {
-    fn fit(rows: &[Row], table: &Table, gram: &[f64], target: &[f64], options: &Options, random: &mut Random) -> Self {
-        let known: Vec<usize> = (0..rows.len()).filter(|i| target[*i].is_finite()).collect();
-        let count = known.len().max(1) as f64;
-        let center = known.iter().map(|i| target[*i]).sum::<f64>() / count;
-        let variance = known.iter().map(|i| (target[*i] - center).powi(2)).sum::<f64>() / count;
-        let spread = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+    fn fit(
+        rows: &[Row],
+        table: &Table,
+        gram: &[f64],
+        residuals: &Residuals,
+        target: &[f64],
+        options: &Options,
+        random: &mut Random,
+    ) -> Self {
+        let known = residuals.known();
+        let (center, spread) = center_and_spread(target);
         let scaled: Vec<f64> = target.iter().map(|y| (y - center) / spread).collect();
-        let noise = linear::noise(gram, rows.len(), &known, &scaled, options.weight);
+        let noise = residuals.noise(&scaled);
         let mut ensemble = Self { members: Vec::new(), center, spread, error: spread, calibration: 1.0 };
         if known.is_empty() {
             return ensemble;
@@ -82,7 +96,7 @@ impl Ensemble {
         let mut unseen: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
         for _ in 0..options.members {
             let mut weights = vec![0.0; rows.len()];
-            known.iter().for_each(|_| weights[*random.pick(&known)] += 1.0);
+            known.iter().for_each(|_| weights[*random.pick(known)] += 1.0);
             let linear = Linear::fit(rows, 2 * table.width(), gram, &scaled, &weights, (noise, options.weight), random);
             let mut rest: Vec<f64> = rows.iter().zip(&scaled).map(|(row, y)| y - linear.predict(row)).collect();
             let mut trees = Vec::with_capacity(options.trees);

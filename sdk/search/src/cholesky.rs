@@ -55,16 +55,7 @@ impl Cholesky {
     /// A^-1, row by row.
     pub fn inverse(&self) -> Vec<f64> {
         let n = self.size;
-        // Row j of `columns` is column j of L^-1, which begins at j.
-        let mut columns = vec![0.0; n * n];
-        for j in 0..n {
-            let column = &mut columns[j * n..(j + 1) * n];
-            column[j] = 1.0 / self.lower[j * n + j];
-            for i in j + 1..n {
-                let row = &self.lower[i * n..][..=i];
-                column[i] = -product(&row[j..i], &column[j..i]) / row[i];
-            }
-        }
+        let columns = self.inverse_columns();
         let mut inverse = vec![0.0; n * n];
         for i in 0..n {
             for j in 0..=i {
@@ -74,6 +65,28 @@ impl Cholesky {
             }
         }
         inverse
+    }
+
+    /// The diagonal of A^-1, for less work.
+    pub fn inverse_diagonal(&self) -> Vec<f64> {
+        let columns = self.inverse_columns();
+        columns.chunks(self.size.max(1)).map(|column| product(column, column)).collect()
+    }
+
+    /// L^-1, column by column.
+    fn inverse_columns(&self) -> Vec<f64> {
+        let n = self.size;
+        let mut columns = vec![0.0; n * n];
+        for j in 0..n {
+            let column = &mut columns[j * n..(j + 1) * n];
+            // Column j begins at j.
+            column[j] = 1.0 / self.lower[j * n + j];
+            for i in j + 1..n {
+                let row = &self.lower[i * n..][..=i];
+                column[i] = -product(&row[j..i], &column[j..i]) / row[i];
+            }
+        }
+        columns
     }
 
     /// Logarithm of the determinant of A.
@@ -116,6 +129,8 @@ mod tests {
         let inverse = cholesky.inverse();
         let by_inverse: Vec<f64> = (0..n).map(|i| product(&inverse[i * n..(i + 1) * n], &times(&x))).collect();
         assert!(close(&by_inverse, &x));
+        let diagonal: Vec<f64> = (0..n).map(|i| inverse[i * n + i]).collect();
+        assert!(close(&cholesky.inverse_diagonal(), &diagonal));
         assert!(
             (product(&cholesky.forward(&x), &cholesky.forward(&x)) - product(&x, &cholesky.solve(&x))).abs() < 1e-9
         );

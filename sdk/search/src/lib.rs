@@ -5,11 +5,14 @@
 pub mod boosting;
 pub mod boxes;
 pub mod cholesky;
+pub mod gaussian;
 pub mod hypervolume;
 pub mod improvement;
+pub mod niching;
 pub mod normal;
 pub mod pareto;
 mod random;
 pub mod rows;
+pub mod sobol;
 
 pub use random::Random;

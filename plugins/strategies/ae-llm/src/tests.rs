@@ -1,5 +1,5 @@
 use super::search::AeLlm;
-use aehost_sdk::strategy::testing::benchmarks::{self, Benchmark};
+use aehost_sdk::strategy::testing::benchmarks;
 use aehost_sdk::strategy::testing::promises;
 use aehost_sdk::strategy::*;
 
@@ -52,28 +52,8 @@ fn reasons_and_outlook_tell_what_is_expected() {
     assert!(outlook.notes[1].contains("latency "), "{outlook:?}");
 }
 
-/// Mean and standard deviation of the share of the best hypervolume over seeds, and the time of an ask:
-/// `SEEDS=10 cargo test --release -p strategy-ae-llm report -- --ignored --nocapture`.
 #[test]
 #[ignore = "a report"]
 fn report() {
-    let seeds: u64 = std::env::var("SEEDS").map_or(3, |seeds| seeds.parse().unwrap());
-    for benchmark in benchmarks::ALL {
-        for budget in [24, 60] {
-            let begin = std::time::Instant::now();
-            let learnt = summary(seeds, |seed| benchmark.run::<AeLlm>(seed, budget, &own(), 1).1);
-            let each = 1e3 * begin.elapsed().as_secs_f64() / (seeds * u64::from(budget)) as f64;
-            let bred = summary(seeds, |seed| benchmark.run::<nsga2::Nsga2>(seed, budget, &nsga2(), 1).1);
-            let drawn = summary(seeds, |seed| benchmark.random(seed, budget));
-            let Benchmark { name, .. } = benchmark;
-            println!("{name:10} {budget}: ae-llm {learnt}, nsga2 {bred}, random {drawn}; {each:.1} ms an ask");
-        }
-    }
-}
-
-fn summary(seeds: u64, share: impl Fn(u64) -> f64) -> String {
-    let shares: Vec<f64> = (0..seeds).map(share).collect();
-    let mean = shares.iter().sum::<f64>() / seeds as f64;
-    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / seeds as f64;
-    format!("{mean:.3} ± {:.3}", variance.sqrt())
+    println!("ae-llm\n{}nsga2\n{}", benchmarks::report::<AeLlm>(&own()), benchmarks::report::<nsga2::Nsga2>(&nsga2()));
 }

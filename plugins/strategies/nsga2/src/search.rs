@@ -1,12 +1,11 @@
 //! The search itself, apart from its export: other strategies are tested against it.
 
+use aehost_sdk::strategy::breeding::{Parent, breed};
 use aehost_sdk::strategy::search::pareto::{self, Ranked};
 use aehost_sdk::strategy::{state::or_automatic, *};
 
 /// How often a child is bred anew because it is no news or not allowed, before a random configuration is tried.
 const BREEDINGS: u32 = 64;
-/// Share of children that have two parents.
-const CROSSOVER: f64 = 0.9;
 
 /// The search.
 pub struct Nsga2 {
@@ -15,13 +14,6 @@ pub struct Nsga2 {
     limit: usize,
     /// The best trials with their ranks; found again after something was told.
     parents: Option<Vec<Parent>>,
-}
-
-/// A trial that may become a parent.
-struct Parent {
-    trial: TrialId,
-    configuration: Configuration,
-    ranked: Ranked,
 }
 
 impl Strategy for Nsga2 {
@@ -84,36 +76,4 @@ fn best(history: &history::History, limit: usize) -> Vec<Parent> {
         ranked,
     };
     pareto::best(&points, limit).into_iter().map(parent).collect()
-}
-
-/// The better of two at random: lower rank, then less crowded.
-fn tournament<'a>(parents: &'a [Parent], random: &mut Random) -> &'a Parent {
-    let (a, b) = (random.pick(parents), random.pick(parents));
-    let (first, second) = (a.ranked, b.ranked);
-    let second_wins = second.rank < first.rank || (second.rank == first.rank && second.crowding > first.crowding);
-    if second_wins { b } else { a }
-}
-
-/// A child of one or two parents chosen by tournament; none while nothing was measured.
-fn breed(space: &Space, parents: &[Parent], random: &mut Random) -> Option<(Configuration, String)> {
-    if parents.is_empty() {
-        return None;
-    }
-    let (first, second) = (tournament(parents, random), tournament(parents, random));
-    let (a, b) = (first.trial, second.trial);
-    let crossed = a != b && random.chance(CROSSOVER);
-    let child = match crossed {
-        true => space.cross(&first.configuration, &second.configuration, random),
-        false => first.configuration.clone(),
-    };
-    // A child that is a copy of a parent gains from mutation only; others are mutated half of the time.
-    let copy = child == first.configuration || child == second.configuration;
-    let mutated = copy || random.chance(0.5);
-    let child = if mutated { space.mutate(&child, random) } else { child };
-    let why = match (crossed, mutated) {
-        (true, false) => format!("child of trials {a} and {b}"),
-        (true, true) => format!("mutated child of trials {a} and {b}"),
-        (false, _) => format!("mutation of trial {a}"),
-    };
-    Some((child, why))
 }

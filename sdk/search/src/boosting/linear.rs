@@ -1,7 +1,7 @@
 //! Ridge regression on weighted rows with random prior weights, in the space of rows: there are fewer of them than features.
 
 use crate::Random;
-use crate::cholesky::Cholesky;
+use crate::cholesky::{Cholesky, product};
 use crate::rows::{Row, dot};
 
 /// Square of the constant feature: how far the mean may be from 0, in prior variances of a weight.
@@ -38,27 +38,43 @@ pub fn gram(rows: &[Row]) -> Vec<f64> {
     gram
 }
 
-/// The variance of the residual with the least leave-one-out error, which for linear smoothers is known in closed form.
-pub fn noise(gram: &[f64], size: usize, known: &[usize], target: &[f64], weight: f64) -> f64 {
-    let y: Vec<f64> = known.iter().map(|i| target[*i]).collect();
-    let error = |noise: f64| {
-        let matrix = system(gram, size, known, weight, |_| noise);
-        let inverse = Cholesky::new(&matrix, known.len())?.inverse();
-        let error = |i: usize| {
-            let row = &inverse[i * known.len()..(i + 1) * known.len()];
-            (row.iter().zip(&y).map(|(k, y)| k * y).sum::<f64>() / row[i]).powi(2)
+/// Most rows of which errors are asked for: the work grows with their cube.
+const ASKED: usize = 70;
+
+/// Inverse covariances of the targets of some rows, one for each candidate for the variance of the residual.
+pub struct Residuals {
+    known: Vec<usize>,
+    /// Those of them that the covariances are of.
+    asked: Vec<usize>,
+    inverses: Vec<(f64, Vec<f64>)>,
+}
+
+impl Residuals {
+    /// For targets that are known in these rows.
+    pub fn new(gram: &[f64], size: usize, known: Vec<usize>, weight: f64) -> Self {
+        let asked: Vec<usize> = known.iter().copied().step_by(known.len().div_ceil(ASKED).max(1)).collect();
+        let inverse = |noise: f64| {
+            let matrix = system(gram, size, &asked, weight, |_| noise);
+            Some((noise, Cholesky::new(&matrix, asked.len())?.inverse()))
         };
-        Some((0..known.len()).map(error).sum::<f64>())
-    };
-    let mut best = (NOISES[1], f64::INFINITY);
-    for noise in NOISES {
-        if let Some(error) = error(noise)
-            && error < best.1
-        {
-            best = (noise, error);
-        }
+        Self { inverses: NOISES.into_iter().filter_map(inverse).collect(), known, asked }
     }
-    best.0
+
+    /// The rows.
+    pub fn known(&self) -> &[usize] {
+        &self.known
+    }
+
+    /// The variance with the least leave-one-out error, which for linear smoothers is known in closed form.
+    pub fn noise(&self, target: &[f64]) -> f64 {
+        let y: Vec<f64> = self.asked.iter().map(|i| target[*i]).collect();
+        let error = |inverse: &Vec<f64>| {
+            let rows = inverse.chunks(y.len().max(1)).enumerate();
+            rows.map(|(i, row)| (product(row, &y) / row[i]).powi(2)).sum::<f64>()
+        };
+        let errors = self.inverses.iter().map(|(noise, inverse)| (*noise, error(inverse)));
+        errors.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(NOISES[1], |(noise, _)| noise)
+    }
 }
 
 /// Covariance of the targets of some rows.

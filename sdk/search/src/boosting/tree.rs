@@ -61,26 +61,28 @@ impl Tree {
         }
         features.truncate(kept);
         let mut nodes: Vec<usize> = vec![0; target.len()];
+        let mut counted = Histogram::default();
         for level in 0..LEVELS {
             let (first, count) = ((1 << level) - 1, 1 << level);
             let totals = totals(&nodes, first, count, target, weights);
             let mut best: [Option<Split>; 1 << (LEVELS - 1)] = [None; 1 << (LEVELS - 1)];
             for feature in &features {
                 let column = table.column(*feature);
-                let counted = histogram(column, &nodes, first, count, &totals, target, weights);
+                histogram(&mut counted, column, &nodes, first, &totals[..count], target, weights);
                 for node in 0..count {
                     consider(&counted[node], column.bounds.len(), totals[node], *feature, &mut best[node]);
                 }
             }
-            for node in 0..count {
-                if let Some(split) = best[node] {
+            for (node, split) in best.iter().enumerate().take(count) {
+                if let Some(split) = split {
                     let bound = table.column(split.feature).bounds[split.bin];
                     tree.splits[first + node] = (split.feature as u32, bound);
                 }
             }
             for (row, node) in nodes.iter_mut().enumerate() {
                 let (feature, bound) = tree.splits[*node];
-                *node = 2 * *node + 1 + usize::from(table.dense(row)[feature as usize] > bound);
+                let right = table.dense(row).get(feature as usize).is_some_and(|value| *value > bound);
+                *node = 2 * *node + 1 + usize::from(right);
             }
         }
         for (leaf, sums) in totals(&nodes, SPLITS, SPLITS + 1, target, weights).into_iter().enumerate() {
@@ -113,33 +115,32 @@ fn totals(nodes: &[usize], first: usize, count: usize, target: &[f64], weights: 
     totals
 }
 
-/// Sums by node and bin; the bin of 0 has what the others leave.
+/// Sums by node of a level and bin.
+type Histogram = [[Sums; BINS]; 1 << (LEVELS - 1)];
+
+/// Fills the bins of a column; the bin of 0 has what the others leave.
 fn histogram(
+    sums: &mut Histogram,
     column: &Column,
     nodes: &[usize],
     first: usize,
-    count: usize,
     totals: &[Sums],
     target: &[f64],
     weights: &[f64],
-) -> [[Sums; BINS]; 1 << (LEVELS - 1)] {
-    let mut sums = [[Sums::default(); BINS]; 1 << (LEVELS - 1)];
-    let mut listed = [Sums::default(); 1 << (LEVELS - 1)];
+) {
+    for (node, total) in sums.iter_mut().zip(totals) {
+        node[..=column.bounds.len()].fill(Sums::default());
+        node[usize::from(column.zero)] = *total;
+    }
     for (row, bin) in &column.entries {
         let row = *row as usize;
         if weights[row] > 0.0 {
-            let node = nodes[row] - first;
-            sums[node][usize::from(*bin)].add(weights[row], target[row]);
-            listed[node].add(weights[row], target[row]);
+            let node = &mut sums[nodes[row] - first];
+            node[usize::from(*bin)].add(weights[row], target[row]);
+            let zero = &mut node[usize::from(column.zero)];
+            *zero = zero.without(Sums { weight: weights[row], target: weights[row] * target[row] });
         }
     }
-    for node in 0..count {
-        let rest = totals[node].without(listed[node]);
-        let zero = &mut sums[node][usize::from(column.zero)];
-        zero.weight += rest.weight;
-        zero.target += rest.target;
-    }
-    sums
 }
 
 /// Keeps the best way to cut a node by a feature.

@@ -1,0 +1,82 @@
+//! Gaussian processes and expected hypervolume improvement (Emmerich, Giannakoglou, Naujoks 2006), weighted by the probability
+//! of feasibility (Gardner et al. 2014). Noise is known from the standard errors that are told: the front that is to be
+//! improved is the one that the processes believe in (Daulton, Balandat, Bakshy 2021 integrate over it instead).
+
+mod model;
+
+use aehost_sdk::strategy::{guided::Guided, process::Processes, state::or_automatic, *};
+use model::Model;
+
+struct GpEhvi {
+    guided: Guided,
+    processes: Processes,
+}
+
+impl Strategy for GpEhvi {
+    fn describe() -> Description {
+        let reference = "Daulton, Balandat, Bakshy: Parallel Bayesian Optimization of Multiple Noisy Objectives, 2021";
+        let summary =
+            "Models all metrics by Gaussian processes, and measures what is expected to add most to the front.";
+        Description::new(identity!("gp-ehvi", summary, reference)).parameter(integer(
+            "initial",
+            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8.",
+            0..=1000,
+        ))
+    }
+
+    fn start(mut problem: Problem) -> Result<Self, Error> {
+        let settings = Settings(std::mem::take(&mut problem.settings));
+        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 6).clamp(4, 8));
+        let guided = Guided::new(problem, initial)?;
+        let processes = Processes::new(&guided.encoding, guided.search.history.metrics().len());
+        Ok(Self { guided, processes })
+    }
+
+    fn ask(&mut self, count: u32, allowed: &impl Feasibility) -> Result<Vec<Proposal>, Error> {
+        let Self { guided, processes } = self;
+        let fit =
+            |encoding: &_, search: &mut _, fantasies: &[_]| Some(Model::fit(encoding, search, processes, fantasies));
+        Ok(guided.ask(count, allowed, fit))
+    }
+
+    fn tell(&mut self, observations: Vec<Observation>) -> Result<(), Error> {
+        self.guided.search.tell(observations);
+        Ok(())
+    }
+
+    fn outlook(&self) -> Outlook {
+        self.guided.outlook()
+    }
+}
+
+aehost_sdk::strategy!(GpEhvi);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_sdk::strategy::testing::{benchmarks, promises};
+
+    fn own() -> Vec<Setting> {
+        vec![setting("initial", 0i64)]
+    }
+
+    #[test]
+    fn it_keeps_the_promises_of_a_strategy() {
+        promises::keep::<GpEhvi>(&own());
+    }
+
+    #[test]
+    fn it_beats_random_search() {
+        for benchmark in benchmarks::ALL {
+            let learnt = benchmark.run::<GpEhvi>(1, 40, &own(), 1).1;
+            let drawn = benchmark.random(1, 40);
+            assert!(learnt > drawn + 0.04, "{}: {learnt:.3}, {drawn:.3} drawn", benchmark.name);
+        }
+    }
+
+    #[test]
+    #[ignore = "a report"]
+    fn report() {
+        println!("{}", testing::benchmarks::report::<GpEhvi>(&own()));
+    }
+}

@@ -1,0 +1,99 @@
+//! Local search of the front (Pareto local search; Paquete, Chiarandini, Stuetzle 2004): what is one change away from a trial
+//! on the front is measured, those of the trial first that was looked around least.
+
+use aehost_sdk::strategy::search::pareto;
+use aehost_sdk::strategy::{state::or_automatic, *};
+
+struct Local {
+    search: Search,
+    /// How many neighbours of each trial were proposed.
+    looked: Vec<(TrialId, u32)>,
+}
+
+impl Strategy for Local {
+    fn describe() -> Description {
+        let reference = "Paquete, Chiarandini, Stuetzle: Pareto Local Optimum Sets in the Biobjective TSP, 2004";
+        let summary = "Changes one thing at a time of what is on the front.";
+        Description::new(identity!("local", summary, reference)).parameter(integer(
+            "initial",
+            "Trials of the initial design; 0 takes a quarter of the budget, 4 to 16.",
+            0..=1000,
+        ))
+    }
+
+    fn start(mut problem: Problem) -> Result<Self, Error> {
+        let settings = Settings(std::mem::take(&mut problem.settings));
+        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 4).clamp(4, 16));
+        Ok(Self { search: Search::new(problem, initial)?, looked: Vec::new() })
+    }
+
+    fn ask(&mut self, count: u32, allowed: &impl Feasibility) -> Result<Vec<Proposal>, Error> {
+        let Self { search, looked } = self;
+        Ok(search.ask(count, allowed, |search, allowed| {
+            let times = |trial: TrialId| looked.iter().find(|(t, _)| *t == trial).map_or(0, |(_, times)| *times);
+            let mut around = front(&search.history);
+            search.random.shuffle(&mut around);
+            around.sort_by_key(|(trial, _)| times(*trial));
+            for (trial, configuration) in around {
+                let mut near = search.space.neighbours(&configuration, &mut search.random);
+                search.random.shuffle(&mut near);
+                if let Some(found) = near.into_iter().find(|neighbour| search.news(neighbour, allowed)) {
+                    match looked.iter_mut().find(|(t, _)| *t == trial) {
+                        Some((_, times)) => *times += 1,
+                        None => looked.push((trial, 1)),
+                    }
+                    return Some((found, format!("one change from trial {trial}")));
+                }
+            }
+            None
+        }))
+    }
+
+    fn tell(&mut self, observations: Vec<Observation>) -> Result<(), Error> {
+        self.search.tell(observations);
+        Ok(())
+    }
+
+    fn outlook(&self) -> Outlook {
+        Outlook { remaining_gain: None, notes: vec![self.search.history.summary()] }
+    }
+}
+
+/// The front, or what comes closest to being feasible.
+fn front(history: &history::History) -> Vec<(TrialId, Configuration)> {
+    let (trials, points): (Vec<_>, Vec<_>) = history.measured().map(|(trial, point)| (trial, point.clone())).unzip();
+    let first = pareto::fronts(&points).into_iter().next().unwrap_or_default();
+    first.into_iter().map(|i| (trials[i].trial, trials[i].configuration.clone())).collect()
+}
+
+aehost_sdk::strategy!(Local);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aehost_sdk::strategy::testing::{benchmarks, promises};
+
+    fn own() -> Vec<Setting> {
+        vec![setting("initial", 0i64)]
+    }
+
+    #[test]
+    fn it_keeps_the_promises_of_a_strategy() {
+        promises::keep::<Local>(&own());
+    }
+
+    #[test]
+    fn it_beats_random_search_on_average() {
+        let zdt = &benchmarks::ALL[0];
+        let mean = |share: &dyn Fn(u64) -> f64| (0..40).map(share).sum::<f64>() / 40.0;
+        let near = mean(&|seed| zdt.run::<Local>(seed, 60, &own(), 1).1);
+        let drawn = mean(&|seed| zdt.random(seed, 60));
+        assert!(near > drawn + 0.1, "{near:.3}, {drawn:.3} drawn");
+    }
+
+    #[test]
+    #[ignore = "a report"]
+    fn report() {
+        println!("{}", benchmarks::report::<Local>(&own()));
+    }
+}

@@ -1,0 +1,117 @@
+//! Gaussian process regression on mixed features (Rasmussen, Williams: Gaussian Processes for Machine Learning, 2006): Matern
+//! 5/2 on scales times an exponential of weighted differences elsewhere (Hutter et al. 2011), with a length scale for each
+//! group of features, fitted by the marginal likelihood under priors that few rows need.
+
+mod fit;
+mod kernel;
+
+use crate::cholesky::{Cholesky, product};
+use crate::rows::{Row, center_and_spread, dense};
+pub use fit::{Options, fit};
+use fit::{Posterior, posterior};
+use kernel::{Differences, Kernel};
+pub use kernel::{Groups, Hyper};
+
+/// A process conditioned on rows.
+#[derive(Debug, Clone)]
+pub struct Process {
+    groups: Groups,
+    rows: Vec<Vec<f64>>,
+    hyper: Hyper,
+    cholesky: Cholesky,
+    /// K^-1 y.
+    pulls: Vec<f64>,
+    /// Root mean square of the leave-one-out errors, in standard deviations of the target.
+    error: f64,
+    center: f64,
+    spread: f64,
+    evidence: f64,
+}
+
+impl Process {
+    /// Conditions on rows whose targets are known, with variances of their own besides the noise that all share.
+    pub fn new(groups: &Groups, rows: &[Row], target: &[f64], variances: &[f64], hyper: &Hyper) -> Self {
+        let data = Data::new(groups, rows, target, variances);
+        Self::of(&data, hyper)
+    }
+
+    fn of(data: &Data, hyper: &Hyper) -> Self {
+        let Posterior { cholesky, pulls, evidence } = posterior(data, hyper);
+        let diagonal = cholesky.inverse_diagonal();
+        let size = data.rows.len();
+        // Leave-one-out in closed form (Sundararajan, Keerthi 2001): the error is the pull over the diagonal.
+        let left_out = (0..size).map(|i| (pulls[i] / diagonal[i]).powi(2)).sum::<f64>();
+        Self {
+            groups: data.groups.clone(),
+            rows: data.rows.clone(),
+            hyper: hyper.clone(),
+            cholesky,
+            pulls,
+            error: (left_out / size.max(1) as f64).sqrt(),
+            center: data.center,
+            spread: data.spread,
+            evidence,
+        }
+    }
+
+    /// Mean and standard deviation, without noise, of the target at a row of all numbers.
+    pub fn predict(&self, row: &[f64]) -> (f64, f64) {
+        let kernel = Kernel::new(&self.groups, &self.hyper);
+        let near: Vec<f64> = self.rows.iter().map(|other| kernel.between(row, other)).collect();
+        let explained = self.cholesky.forward(&near);
+        let variance = (self.hyper.signal() - product(&explained, &explained)).max(1e-12);
+        (self.center + self.spread * product(&near, &self.pulls), self.spread * variance.sqrt())
+    }
+
+    /// Root mean square error of each row predicted from all others, in the target's unit.
+    pub fn error(&self) -> f64 {
+        self.error * self.spread
+    }
+
+    /// Standard deviation of the target among the rows.
+    pub fn spread(&self) -> f64 {
+        self.spread
+    }
+
+    /// Logarithm of the marginal likelihood of the standardised targets.
+    pub fn evidence(&self) -> f64 {
+        self.evidence
+    }
+
+    /// The hyperparameters.
+    pub fn hyper(&self) -> &Hyper {
+        &self.hyper
+    }
+}
+
+/// What a process is conditioned on, in standard deviations of the target.
+struct Data {
+    groups: Groups,
+    rows: Vec<Vec<f64>>,
+    target: Vec<f64>,
+    variances: Vec<f64>,
+    differences: Differences,
+    center: f64,
+    spread: f64,
+}
+
+impl Data {
+    fn new(groups: &Groups, rows: &[Row], target: &[f64], variances: &[f64]) -> Self {
+        let known: Vec<usize> = (0..rows.len()).filter(|i| target[*i].is_finite()).collect();
+        let (center, spread) = center_and_spread(target);
+        let own = |i: &usize| (variances[*i] / spread / spread).clamp(0.0, 10.0);
+        let rows: Vec<Vec<f64>> = known.iter().map(|i| dense(&rows[*i], groups.width())).collect();
+        Self {
+            differences: Differences::new(groups, &rows),
+            groups: groups.clone(),
+            target: known.iter().map(|i| (target[*i] - center) / spread).collect(),
+            variances: known.iter().map(own).collect(),
+            rows,
+            center,
+            spread,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
