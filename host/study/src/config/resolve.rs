@@ -79,6 +79,7 @@ impl StudyFile {
         self.budget.trials = flags.trials.or(self.budget.trials);
         self.budget.time = flags.time.or(self.budget.time);
         self.budget.until_converged |= flags.until_converged;
+        (self.budget.trials, self.budget.time) = (Some(self.budget.trials()), Some(self.budget.time()));
         if let Some(id) = flags.strategy.as_ref().filter(|id| **id != self.strategy.id) {
             self.strategy = StrategySection { id: id.clone(), settings: Settings::default() };
         }
