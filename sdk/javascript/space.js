@@ -4,6 +4,7 @@
 // settings as declared. So two configurations are the same exactly if their keys are.
 
 import feasibility from "aehost:plugin/feasibility@0.1.0";
+import log from "aehost:plugin/log@0.1.0";
 
 /** Techniques that are on in a random configuration of a large space, on average: each costs accuracy. */
 const TOGETHER = 3;
@@ -166,3 +167,21 @@ export function violation({ bound, atMost }, value) {
 
 /** To be thrown when the problem or the settings make no sense. */
 export const invalid = (message) => ({ code: "invalid-input", message, causes: [] });
+
+/** The class, telling the host of exceptions that are mistakes in it, which end the plugin: a trap has no words of its own. */
+export function reported(optimizer) {
+  const report = (owner, name) => {
+    const method = owner[name];
+    owner[name] = function (...given) {
+      try {
+        return method.apply(this, given);
+      } catch (thrown) {
+        if (thrown instanceof Error) log.write("warn", `panicked: ${thrown}\n${thrown.stack}`);
+        throw thrown;
+      }
+    };
+  };
+  report(optimizer, "start");
+  for (const name of ["ask", "tell", "outlook"]) report(optimizer.prototype, name);
+  return optimizer;
+}

@@ -4,9 +4,11 @@ What comes out of here lies inside the space, honours conditions, conflicts and 
 settings as declared. So two configurations are the same exactly if they are equal.
 """
 
+import functools
 import math
 
-from wit_world.imports import common, feasibility
+from componentize_py_types import Err
+from wit_world.imports import common, feasibility, log
 from wit_world.imports.common import (
     Domain_Choice,
     Domain_Flag,
@@ -18,7 +20,6 @@ from wit_world.imports.common import (
     Value_Real,
 )
 from wit_world.imports.feasibility import Choice
-from componentize_py_types import Err
 
 # Techniques that are on in a random configuration of a large space, on average: each costs accuracy.
 TOGETHER = 3.0
@@ -211,3 +212,23 @@ def violation(constraint, value):
 def invalid(message):
     """To be raised when the problem or the settings make no sense."""
     return Err(common.Error("invalid-input", message, []))
+
+
+def reported(method):
+    """Tells the host of an exception that is a mistake in the plugin, which ends it: a trap has no words of its own."""
+
+    @functools.wraps(method)
+    def call(*arguments):
+        try:
+            return method(*arguments)
+        except Err:
+            raise
+        except Exception as mistake:
+            # The lines of the source cannot be read here, so it is their numbers that are told.
+            at = mistake.__traceback__
+            while at.tb_next:
+                at = at.tb_next
+            log.write(log.Level.WARN, f"panicked at {at.tb_frame.f_code.co_filename}:{at.tb_lineno}: {mistake!r}")
+            raise
+
+    return call

@@ -1,7 +1,7 @@
 // Crossover: a third of the budget is drawn at random, and then every configuration is a child of two good ones, each the better
 // of two at random (a steady-state genetic algorithm; Goldberg and Deb, 1991).
 
-import { Random, Space, admitted, invalid, key, violation } from "../../../sdk/javascript/space.js";
+import { Random, Space, admitted, invalid, key, reported, violation } from "../../../sdk/javascript/space.js";
 
 /** Draws or children in a row that may be repeats or not allowed before something else is tried. */
 const TRIES = 200;
@@ -132,4 +132,4 @@ function better(a, b) {
   return a.costs.every((cost, i) => cost <= b.costs[i]) && a.costs.some((cost, i) => cost < b.costs[i]);
 }
 
-export const strategy = { describe, Optimizer };
+export const strategy = { describe, Optimizer: reported(Optimizer) };

@@ -4,7 +4,7 @@ change of the member of the front that was changed the least so far."""
 import math
 from collections import Counter
 
-from aehost_space import Random, Space, admitted, invalid, violation
+from aehost_space import Random, Space, admitted, invalid, reported, violation
 from wit_world import exports
 from wit_world.exports.strategy import Description, Observation, Outcome_Measured, Outlook, Problem, Proposal
 from wit_world.imports.common import Direction, Domain_Integer, Identity, IntegerRange, Parameter, Value_Integer
@@ -44,11 +44,13 @@ class Optimizer(exports.strategy.Optimizer):
         self.changed = Counter()
 
     @classmethod
+    @reported
     def start(cls, problem: Problem) -> "Optimizer":
         if not problem.objectives:
             raise invalid("a local search needs an objective")
         return cls(problem)
 
+    @reported
     def ask(self, count: int) -> list[Proposal]:
         proposals = []
         while len(proposals) < count and (found := self.next()):
@@ -57,6 +59,7 @@ class Optimizer(exports.strategy.Optimizer):
             proposals.append(Proposal(self.proposed, configuration, 1.0, why))
         return proposals
 
+    @reported
     def tell(self, observations: list[Observation]) -> None:
         for told in observations:
             # What was not measured teaches nothing here: it is not proposed again anyway.
@@ -66,6 +69,7 @@ class Optimizer(exports.strategy.Optimizer):
                 if not any(better(other[2], rated[2]) for other in self.front):
                     self.front = [other for other in self.front if not better(rated[2], other[2])] + [rated]
 
+    @reported
     def outlook(self) -> Outlook:
         return Outlook(None, [f"{len(self.front)} configurations are on the front"])
 
