@@ -1,4 +1,5 @@
-"""Checks what `aehost plugins test` leaves to authors: it drives a strategy through awkward problems, and looks at every proposal.
+"""Checks what `aehost plugins test` leaves to authors: it drives a strategy through awkward problems, and looks at every
+proposal.
 
     check.py AEHOST STRATEGY.wasm
 """
@@ -32,12 +33,13 @@ FLAG = {"kind": "flag"}
 def technique(name, stage, *parameters, **relations):
     identity = {"id": name, "version": "0.1.0", "summary": "", "reference": ""}
     lists = {key: relations.get(key, []) for key in ("after", "conflicts", "provides", "requires")}
-    return {"description": {"identity": identity, "stage": stage, "order": 0, "more": {}, **lists}, "parameters": list(parameters)}
+    description = {"identity": identity, "stage": stage, "order": 0, "more": {}, **lists}
+    return {"description": description, "parameters": list(parameters)}
 
 
 MIXED = [
-    technique("round", "inference", parameter("bits", choice(8, 4, 3, ordered=True), 4), parameter("group", integer(32, 128, 32), 32),
-              provides=["quantised-weights"]),
+    technique("round", "inference", parameter("bits", choice(8, 4, 3, ordered=True), 4),
+              parameter("group", integer(32, 128, 32), 32), provides=["quantised-weights"]),
     technique("block", "inference", parameter("format", choice("Q8_0", "Q4_K"), "Q8_0"), provides=["quantised-weights"]),
     technique("cache", "inference", parameter("policy", choice("full", "window", "scored"), "full"),
               parameter("window", integer(64, 4096, 64, log=True), 256, ("policy", ["window", "scored"])),

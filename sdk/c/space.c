@@ -208,10 +208,8 @@ void configuration_free(configuration *of) {
     free(of->ptr);
 }
 
-static void *copy(const void *of, size_t bytes) {
-    void *made = malloc(bytes);
-    return bytes == 0 ? made : memcpy(made, of, bytes);
-}
+// Nothing for nothing: empty lists are never freed.
+static void *copy(const void *of, size_t bytes) { return bytes == 0 ? NULL : memcpy(malloc(bytes), of, bytes); }
 
 static void copy_text(text *of) { of->ptr = copy(of->ptr, of->len); }
 

@@ -1,5 +1,6 @@
-// The configurations that a problem allows: a strategy says how far along its domain each parameter lies, and gets a configuration
-// that is inside the space and honours conditions, conflicts and requirements. Texts are those of the problem, not copies of them.
+// The configurations that a problem allows: a strategy says how far along its domain each parameter lies, and gets a
+// configuration that is inside the space and honours conditions, conflicts and requirements. Its texts are those of the
+// problem, not copies of them.
 #ifndef AEHOST_SPACE_H
 #define AEHOST_SPACE_H
 

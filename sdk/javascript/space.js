@@ -84,7 +84,8 @@ export class Space {
     for (const { technique } of this.techniques) {
       const [first, second] = random.shuffled(parents).map((parent) => parent.get(technique));
       if (!first) continue;
-      child.set(technique, new Map([...first].map(([name, value]) => [name, (random.chance(0.5) && second?.get(name)) || value])));
+      const either = ([name, value]) => [name, (random.chance(0.5) && second?.get(name)) || value];
+      child.set(technique, new Map([...first].map(either)));
     }
     return this.lawful(child, random);
   }

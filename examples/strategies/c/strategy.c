@@ -82,15 +82,15 @@ void exports_aehost_plugin_strategy_describe(exports_aehost_plugin_strategy_desc
 }
 
 bool exports_aehost_plugin_strategy_static_optimizer_start(
-    problem *problem, exports_aehost_plugin_strategy_own_optimizer_t *ret, error *err) {
+    problem *of, exports_aehost_plugin_strategy_own_optimizer_t *ret, error *err) {
     (void)err;
-    size_t count = coordinates(problem);
+    size_t count = coordinates(of);
     optimizer *self = calloc(1, sizeof *self);
     // It is ours now, and what it points to with it.
-    self->problem = *problem;
+    self->problem = *of;
     self->axes = malloc(count * sizeof *self->axes);
     self->point = malloc(count * sizeof *self->point);
-    uint64_t random = problem->seed, prime = 1;
+    uint64_t random = of->seed, prime = 1;
     for (size_t i = 0; i < count; i++) {
         prime = prime_after(prime);
         self->axes[i] = (struct axis){prime, 1 + random_bits(&random) % (prime - 1), random_unit(&random)};

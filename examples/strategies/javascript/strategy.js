@@ -1,5 +1,5 @@
-// Crossover: a third of the budget is drawn at random, and then every configuration is a child of two good ones, each the better
-// of two at random (a steady-state genetic algorithm; Goldberg and Deb, 1991).
+// Crossover: a third of the budget is drawn at random, and then every configuration is a child of two good ones, each the
+// better of two at random (a steady-state genetic algorithm; Goldberg and Deb, 1991).
 
 import { Random, Space, admitted, invalid, key, reported, violation } from "../../../sdk/javascript/space.js";
 
