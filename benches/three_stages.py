@@ -4,7 +4,7 @@ with its own techniques of examples/three-stages.toml.
     python3 benches/three_stages.py target/release/aehost [--store stages.db] [--strategy ae-llm]
 
 Objectives are in shares of the baseline's; volumes are below the constraint on quality and 1.1 times the baseline's latency and
-memory. Takes some 35 minutes with nothing else running; trials are kept in the store, so an interrupted run goes on.
+memory. Takes some 50 minutes with nothing else running; trials are kept in the store, so an interrupted run goes on.
 """
 
 import argparse
