@@ -83,9 +83,18 @@ impl Search {
         proposals
     }
 
-    /// Takes in results.
+    /// Takes in results. What was measured elsewhere is not proposed again, and takes the place of a point of the initial design.
     pub fn tell(&mut self, observations: Vec<Observation>) {
-        observations.into_iter().for_each(|observation| self.history.tell(observation));
+        for observation in observations {
+            if self.seen.insert(self.space.key(&observation.configuration)) {
+                self.proposed.push(observation.configuration.clone());
+                match self.filling.checked_sub(1) {
+                    Some(filling) => self.filling = filling,
+                    None => _ = self.design.pop_back(),
+                }
+            }
+            self.history.tell(observation);
+        }
     }
 
     /// The next point of the initial design that is allowed.
