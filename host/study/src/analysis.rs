@@ -145,22 +145,25 @@ impl Analysis {
 }
 
 /// The feasible trial of best efficiency score: among the confirmed ones when any of them is feasible and cheaper than
-/// the baseline, otherwise among those that were not confirmed (and so not refuted); the baseline when nothing is cheaper.
+/// the baseline, otherwise among those that were not confirmed (and so not refuted); the baseline when nothing is cheaper, and
+/// where that breaks a constraint the best of what does not, cheaper or not.
 fn recommend(trials: &[Trial], analysed: &[TrialAnalysis]) -> Option<Recommendation> {
     let full = |id: TrialId| trials.iter().any(|t| t.id == id && t.purpose == Purpose::Search && t.fidelity >= 1.0);
-    let best = |confirmed: bool| {
+    let best = |confirmed: bool, least: f64| {
         analysed
             .iter()
             .filter(|a| a.feasible && a.confirmed.is_some() == confirmed && full(a.trial))
             .filter_map(|a| Some((a.trial, a.headline()?.score()?)))
-            .filter(|(_, score)| *score > 1.0)
+            .filter(|(_, score)| *score > least)
             .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
             .map(|(trial, _)| Recommendation { trial, confirmed })
     };
-    best(true).or_else(|| best(false)).or_else(|| {
+    let baseline = || {
         let baseline = analysed.iter().find(|a| a.trial == TrialId(0) && a.feasible)?;
         Some(Recommendation { trial: baseline.trial, confirmed: baseline.confirmed.is_some() })
-    })
+    };
+    let cheaper = best(true, 1.0).or_else(|| best(false, 1.0));
+    cheaper.or_else(baseline).or_else(|| best(true, 0.0)).or_else(|| best(false, 0.0))
 }
 
 fn contenders(record: &StudyRecord, trials: &[Trial], analysed: &[TrialAnalysis]) -> Contenders {

@@ -113,6 +113,21 @@ fn when_nothing_is_cheaper_the_baseline_stays() {
 }
 
 #[test]
+fn what_satisfies_a_limit_that_the_baseline_breaks_is_recommended_though_it_is_slower() {
+    let mut record = study("s");
+    record.constraints.push(Constraint::parse("memory.peak <= 180 MiB").unwrap());
+    // As small as asked for, but with a score below 1.
+    let trials = vec![
+        trial(0, &[], figures(100.0, 200.0, 0.50)),
+        trial(1, &[("a", 1)], figures(150.0, 170.0, 0.50)),
+        trial(2, &[("a", 2)], figures(130.0, 190.0, 0.50)),
+    ];
+    let analysis = Analysis::of(&record, &trials);
+    assert_eq!(analysis.recommended, Some(Recommendation { trial: TrialId(1), confirmed: false }));
+    assert!(analysis.explanation.contains("Trial 1"), "{}", analysis.explanation);
+}
+
+#[test]
 fn trials_on_less_data_are_not_compared_with_full_ones() {
     let mut trials = searched();
     trials.push(Trial { fidelity: 0.25, ..trial(6, &[("b", 4)], figures(10.0, 10.0, 0.5)) });
