@@ -11,10 +11,9 @@ pub use json::pareto_json;
 use crate::confirmation::confirmations;
 use crate::importance::{Features, importance};
 use crate::points::{on_front, place, scaled};
-use crate::{
-    Figures, Importance, Measurements, Objective, Purpose, StudyRecord, TechniqueSpace, Trial, TrialId, hypervolume,
-};
+use crate::{Figures, Importance, Measurements, Objective, Purpose, StudyRecord, TechniqueSpace, Trial, TrialId};
 use aehost_common::Stage;
+use aehost_search::hypervolume::hypervolume;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -119,7 +118,7 @@ impl Analysis {
         let mut seen: Vec<Vec<f64>> = Vec::with_capacity(placed.len());
         let curve = placed.iter().map(|p| {
             if p.point.feasible() {
-                seen.push(p.point.values.clone());
+                seen.push(p.point.costs.clone());
             }
             (p.trial, hypervolume(&seen, &reference) / reference.iter().product::<f64>())
         });

@@ -72,7 +72,7 @@ fn candidates(record: &StudyRecord, baseline: &Trial, trials: &[Trial]) -> Vec<T
 /// The points of the front by distance from `trial`, which need not be on it: luck on few items beats what is better.
 fn neighbours(trial: TrialId, placed: &[Placed]) -> Vec<TrialId> {
     let Some(own) = placed.iter().find(|p| p.trial == trial) else { return Vec::new() };
-    let distance = |p: &Placed| p.point.values.iter().zip(&own.point.values).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+    let distance = |p: &Placed| p.point.costs.iter().zip(&own.point.costs).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
     let mut others: Vec<(TrialId, f64)> =
         points::on_front(placed).into_iter().filter(|p| p.trial != trial).map(|p| (p.trial, distance(p))).collect();
     others.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));

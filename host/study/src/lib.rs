@@ -10,7 +10,6 @@ mod event;
 mod figures;
 #[cfg(test)]
 mod fixtures;
-mod front;
 mod importance;
 pub mod metrics;
 mod model;
@@ -34,7 +33,6 @@ pub use config::{
 pub use constraint::{Constraint, ConstraintError};
 pub use event::{Asked, Event};
 pub use figures::{Efficiency, Figures, Violation};
-pub use front::{Point, front, hypervolume, nondominated_sort, pareto_dominates};
 pub use importance::{Importance, ParameterImportance};
 pub use model::*;
 pub use observed::history;

@@ -1,7 +1,8 @@
 //! Trials as points in the space of the objectives: what the front, the hypervolume and the choice of confirmations need.
 
-use crate::{Figures, Point, Purpose, StudyRecord, Trial, TrialId, front};
+use crate::{Figures, Purpose, StudyRecord, Trial, TrialId};
 use aehost_common::Direction;
+use aehost_search::pareto::{Point, front};
 
 /// A trial's place among the objectives.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,25 +26,25 @@ pub(crate) fn place(record: &StudyRecord, trials: &[Trial], feasible: impl Fn(Tr
                 None if metric == crate::metrics::ACCURACY_DROP => figures.accuracy_drop.map(|d| d.percent.value),
                 None => None,
             };
-            let values = record.objectives.iter().map(|objective| {
+            let costs = record.objectives.iter().map(|objective| {
                 let value = value(&objective.metric)?;
                 Some(if objective.direction == Direction::Maximize { -value } else { value })
             });
-            let values = values.collect::<Option<Vec<f64>>>()?;
+            let costs = costs.collect::<Option<Vec<f64>>>()?;
             let violation = match feasible(trial.id) {
                 Some(true) => 0.0,
                 Some(false) if figures.feasible => f64::MIN_POSITIVE,
                 _ => figures.violation(),
             };
-            Some(Placed { trial: trial.id, point: Point { values, violation } })
+            Some(Placed { trial: trial.id, point: Point { costs, violation } })
         })
         .collect()
 }
 
 /// Every objective scaled so that the best feasible value is 0 and the worst is 1; an objective without spread is 0.
 pub(crate) fn scaled(placed: &[Placed]) -> Vec<Placed> {
-    let feasible = || placed.iter().filter(|p| p.point.feasible()).map(|p| &p.point.values);
-    let objectives = placed.first().map_or(0, |p| p.point.values.len());
+    let feasible = || placed.iter().filter(|p| p.point.feasible()).map(|p| &p.point.costs);
+    let objectives = placed.first().map_or(0, |p| p.point.costs.len());
     let ranges: Vec<(f64, f64)> = (0..objectives)
         .map(|i| {
             let values = || feasible().map(|values| values[i]);
@@ -52,8 +53,8 @@ pub(crate) fn scaled(placed: &[Placed]) -> Vec<Placed> {
         })
         .collect();
     let scale = |placed: &Placed| {
-        let values = placed.point.values.iter().zip(&ranges).map(|(v, (low, range))| (v - low) / range).collect();
-        Placed { trial: placed.trial, point: Point { values, violation: placed.point.violation } }
+        let costs = placed.point.costs.iter().zip(&ranges).map(|(v, (low, range))| (v - low) / range).collect();
+        Placed { trial: placed.trial, point: Point { costs, violation: placed.point.violation } }
     };
     placed.iter().map(scale).collect()
 }

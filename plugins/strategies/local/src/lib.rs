@@ -71,29 +71,17 @@ aehost_sdk::strategy!(Local);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::strategy::testing::{benchmarks, promises};
+    use aehost_sdk::strategy::testing::benchmarks;
 
     fn own() -> Vec<Setting> {
         vec![setting("initial", 0i64)]
     }
 
-    #[test]
-    fn it_keeps_the_promises_of_a_strategy() {
-        promises::keep::<Local>(&own());
-    }
+    aehost_sdk::strategy_tests!(Local, &own());
 
     #[test]
-    fn it_beats_random_search_on_average() {
-        let zdt = &benchmarks::ALL[0];
-        let mean = |share: &dyn Fn(u64) -> f64| (0..40).map(share).sum::<f64>() / 40.0;
-        let near = mean(&|seed| zdt.run::<Local>(seed, 60, &own(), 1).1);
-        let drawn = mean(&|seed| zdt.random(seed, 60));
-        assert!(near > drawn + 0.1, "{near:.3}, {drawn:.3} drawn");
-    }
-
-    #[test]
-    #[ignore = "a report"]
-    fn report() {
-        println!("{}", benchmarks::report::<Local>(&own()));
+    fn it_beats_random_search_where_one_change_after_another_leads_on() {
+        let lead = benchmarks::ALL[0].lead::<Local>(40, 60, &own());
+        assert!(lead > 0.1, "{lead:.3}");
     }
 }

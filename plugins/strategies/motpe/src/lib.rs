@@ -99,29 +99,17 @@ aehost_sdk::strategy!(Motpe);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::strategy::testing::{benchmarks, promises};
+    use aehost_sdk::strategy::testing::benchmarks;
 
     fn own() -> Vec<Setting> {
         vec![setting("initial", 0i64)]
     }
 
-    #[test]
-    fn it_keeps_the_promises_of_a_strategy() {
-        promises::keep::<Motpe>(&own());
-    }
+    aehost_sdk::strategy_tests!(Motpe, &own());
 
     #[test]
     fn it_beats_random_search_on_average() {
-        let catalogue = &benchmarks::ALL[3];
-        let mean = |share: &dyn Fn(u64) -> f64| (0..20).map(share).sum::<f64>() / 20.0;
-        let likely = mean(&|seed| catalogue.run::<Motpe>(seed, 60, &own(), 1).1);
-        let drawn = mean(&|seed| catalogue.random(seed, 60));
-        assert!(likely > drawn + 0.02, "{likely:.3}, {drawn:.3} drawn");
-    }
-
-    #[test]
-    #[ignore = "a report"]
-    fn report() {
-        println!("{}", benchmarks::report::<Motpe>(&own()));
+        let lead = benchmarks::ALL[3].lead::<Motpe>(20, 60, &own());
+        assert!(lead > 0.02, "{lead:.3}");
     }
 }

@@ -101,27 +101,17 @@ aehost_sdk::strategy!(ParEgo);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::strategy::testing::{benchmarks, promises};
+    use aehost_sdk::strategy::testing::benchmarks;
 
     fn own() -> Vec<Setting> {
         vec![setting("initial", 0i64)]
     }
 
-    #[test]
-    fn it_keeps_the_promises_of_a_strategy() {
-        promises::keep::<ParEgo>(&own());
-    }
+    aehost_sdk::strategy_tests!(ParEgo, &own());
 
     #[test]
     fn it_beats_random_search() {
-        let zdt = &benchmarks::ALL[0];
-        let (learnt, drawn) = (zdt.run::<ParEgo>(1, 40, &own(), 1).1, zdt.random(1, 40));
-        assert!(learnt > drawn + 0.1, "{learnt:.3}, {drawn:.3} drawn");
-    }
-
-    #[test]
-    #[ignore = "a report"]
-    fn report() {
-        println!("{}", benchmarks::report::<ParEgo>(&own()));
+        let lead = benchmarks::ALL[0].lead::<ParEgo>(1, 40, &own());
+        assert!(lead > 0.1, "{lead:.3}");
     }
 }

@@ -56,12 +56,9 @@ aehost_sdk::strategy!(Sequence);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aehost_sdk::strategy::testing::{benchmarks, everything, promises};
+    use aehost_sdk::strategy::testing::everything;
 
-    #[test]
-    fn it_keeps_the_promises_of_a_strategy() {
-        promises::keep::<Sequence>(&[]);
-    }
+    aehost_sdk::strategy_tests!(Sequence, &[]);
 
     #[test]
     fn values_of_a_parameter_are_tried_equally_often() {
@@ -73,11 +70,5 @@ mod tests {
             let low = asked.iter().filter(|p| of(p) < 0.25).count();
             assert!((12..=20).contains(&low), "{low} of 64 in the first quarter");
         }
-    }
-
-    #[test]
-    #[ignore = "a report"]
-    fn report() {
-        println!("{}", benchmarks::report::<Sequence>(&[]));
     }
 }

@@ -1,20 +1,100 @@
 //! How genetic searches make configurations of what was measured.
 
-use super::search::pareto::Ranked;
-use super::{Configuration, Random, Space, TrialId};
+use super::search::pareto::{Point, Ranked};
+use super::state::or_automatic;
+use super::{
+    Configuration, Description, Error, Feasibility, Observation, Outlook, Problem, Proposal, Random, Search, Settings,
+    Space, TrialId, integer,
+};
 
 /// Share of children that have two parents.
 const CROSSOVER: f64 = 0.9;
+/// How often a child is bred anew because it is no news or not allowed, before a random configuration is tried.
+const BREEDINGS: u32 = 64;
+
+/// A steady-state genetic search, but for what it takes for the best: every child is bred from all that is known when it is asked
+/// for, so results count at once whatever the number of workers (Durillo et al., EMO 2009).
+pub struct Breeder {
+    search: Search,
+    /// How many trials may become parents.
+    pub limit: usize,
+    /// The best trials with their ranks; found again after something was told.
+    parents: Option<Vec<Parent>>,
+}
+
+impl Breeder {
+    /// A description with the parameters of such a search.
+    #[must_use]
+    pub fn described(description: Description) -> Description {
+        let initial = "Trials of the initial design; 0 takes half of the budget, 4 to 24.";
+        let population = "Trials that may become parents; 0 takes a fifth of the budget, 8 to 40.";
+        description.parameter(integer("initial", initial, 0..=1000)).parameter(integer(
+            "population",
+            population,
+            0..=1000,
+        ))
+    }
+
+    /// Begins one.
+    ///
+    /// # Errors
+    /// invalid-input, without an objective or its settings.
+    pub fn start(mut problem: Problem) -> Result<Self, Error> {
+        let settings = Settings(std::mem::take(&mut problem.settings));
+        let budget = i64::from(problem.budget);
+        let initial = or_automatic(settings.integer("initial")?, (budget / 2).clamp(4, 24));
+        let limit = or_automatic(settings.integer("population")?, (budget / 5).clamp(8, 40));
+        Ok(Self { search: Search::new(problem, initial)?, limit, parents: None })
+    }
+
+    /// Up to `count` children; `best` finds the parents among the points of what was measured.
+    pub fn ask(
+        &mut self,
+        count: u32,
+        allowed: &impl Feasibility,
+        best: impl Fn(&[Point], usize) -> Vec<Ranked>,
+    ) -> Vec<Proposal> {
+        let Self { search, limit, parents } = self;
+        search.ask(count, allowed, |search, allowed| {
+            let parents = parents.get_or_insert_with(|| {
+                let (trials, points): (Vec<_>, Vec<_>) =
+                    search.history.measured().map(|(trial, point)| (trial, point.clone())).unzip();
+                let parent = |ranked: Ranked| Parent {
+                    trial: trials[ranked.index].trial,
+                    configuration: trials[ranked.index].configuration.clone(),
+                    ranked,
+                };
+                best(&points, *limit).into_iter().map(parent).collect()
+            });
+            for _ in 0..BREEDINGS {
+                let (child, why) = breed(&search.space, parents, &mut search.random)?;
+                if search.news(&child, allowed) {
+                    return Some((child, why));
+                }
+            }
+            None
+        })
+    }
+
+    /// Takes in results.
+    pub fn tell(&mut self, observations: Vec<Observation>) {
+        // What was not measured teaches nothing here: it is not proposed again anyway.
+        self.search.tell(observations);
+        self.parents = None;
+    }
+
+    /// How many are on the front.
+    pub fn outlook(&self) -> Outlook {
+        Outlook { remaining_gain: None, notes: vec![self.search.history.summary()] }
+    }
+}
 
 /// A trial that may become a parent.
-#[derive(Debug, Clone)]
-pub struct Parent {
-    /// Its number.
-    pub trial: TrialId,
-    /// What it is.
-    pub configuration: Configuration,
+struct Parent {
+    trial: TrialId,
+    configuration: Configuration,
     /// How good it is among the others.
-    pub ranked: Ranked,
+    ranked: Ranked,
 }
 
 /// The better of two at random: lower rank, then less crowded.
@@ -26,7 +106,7 @@ fn tournament<'a>(parents: &'a [Parent], random: &mut Random) -> &'a Parent {
 }
 
 /// A child of one or two parents chosen by tournament; none while nothing was measured.
-pub fn breed(space: &Space, parents: &[Parent], random: &mut Random) -> Option<(Configuration, String)> {
+fn breed(space: &Space, parents: &[Parent], random: &mut Random) -> Option<(Configuration, String)> {
     if parents.is_empty() {
         return None;
     }

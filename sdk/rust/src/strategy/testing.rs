@@ -8,6 +8,23 @@ pub mod promises;
 
 use super::*;
 
+/// The tests that every strategy has, with settings that leave all choices to it: its promises, and a report of what it reaches.
+#[macro_export]
+macro_rules! strategy_tests {
+    ($strategy:ty, $settings:expr) => {
+        #[test]
+        fn it_keeps_the_promises_of_a_strategy() {
+            $crate::strategy::testing::promises::keep::<$strategy>($settings);
+        }
+
+        #[test]
+        #[ignore = "a report"]
+        fn report() {
+            println!("{}", $crate::strategy::testing::benchmarks::report::<$strategy>($settings));
+        }
+    };
+}
+
 /// A technique of the inference stage without relations to others.
 pub fn technique(name: &str, parameters: impl IntoIterator<Item = Parameter>) -> TechniqueSpace {
     TechniqueSpace {

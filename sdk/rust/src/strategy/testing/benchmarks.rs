@@ -84,6 +84,12 @@ impl Benchmark {
         self.share(history.measured().map(|(_, point)| point))
     }
 
+    /// By how much a search is ahead of random search, on the mean over seeds from 1 on.
+    pub fn lead<S: Strategy>(&self, seeds: u64, budget: u32, settings: &[Setting]) -> f64 {
+        let lead = |seed| self.run::<S>(seed, budget, settings, 1).1 - self.random(seed, budget);
+        (1..=seeds).map(lead).sum::<f64>() / seeds as f64
+    }
+
     fn share<'a>(&self, points: impl Iterator<Item = &'a Point>) -> f64 {
         let feasible: Vec<Vec<f64>> = points.filter(|p| p.feasible()).map(|p| p.costs.clone()).collect();
         hypervolume(&feasible, self.reference) / self.best
