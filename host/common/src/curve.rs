@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Mean losses, in nats a token, after an update.
+/// Mean losses a token, after an update; in nats, but for distances of hidden states.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Updates that were made.
@@ -31,7 +31,7 @@ impl Curve {
         let held_out = last.held_out.map(|loss| format!(", {loss:.3} on held-out examples")).unwrap_or_default();
         let speed = self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE);
         Some(format!(
-            "loss {:.3} to {:.3} nats a token in {} updates{held_out}; {speed:.0} tokens/s",
+            "loss {:.3} to {:.3} a token in {} updates{held_out}; {speed:.0} tokens/s",
             first.loss, last.loss, last.step
         ))
     }

@@ -63,7 +63,7 @@ impl FineTuning {
         let curve = training::train(model, trainable, settings)?;
         if let [first, .., last] = &curve.points[..] {
             let held_out = last.held_out.map(|loss| format!(", {loss:.3} on held-out examples")).unwrap_or_default();
-            crate::info!("the loss went from {:.3} to {:.3} nats a token{held_out}", first.loss, last.loss);
+            crate::info!("the loss went from {:.3} to {:.3} a token{held_out}", first.loss, last.loss);
         }
         Ok(())
     }
