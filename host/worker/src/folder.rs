@@ -1,6 +1,7 @@
 //! A folder that belongs to one process and goes with it. Nobody cleans up after a process that was killed, so whoever
 //! makes a folder removes those whose owners are gone: an owner holds a lock, which the system releases in any case.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,21 +23,27 @@ impl OwnFolder {
         std::fs::create_dir_all(parent)?;
         let guard = open(&parent.join(GUARD))?;
         guard.lock()?;
+        // An owner may have died when it had its lock and not yet its folder, or its lock still.
+        let mut folders = BTreeSet::new();
         for entry in std::fs::read_dir(parent)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                // What cannot be removed is in nobody's way.
-                let _ = remove_if_left(&path);
+            let entry = entry?;
+            if entry.file_name() != GUARD {
+                folders.insert(entry.path().with_extension(""));
             }
+        }
+        for folder in folders {
+            // What cannot be removed is in nobody's way.
+            let _ = remove_if_left(&folder);
         }
         // Process numbers repeat where homes are shared between containers.
         let id = std::process::id();
         for n in 0.. {
             let path = parent.join(format!("{id}-{n}"));
-            if path.exists() {
+            let lock = lock_of(&path);
+            // A lock that lies there is its owner's until that has removed it: held by two, it would go with the first.
+            if path.exists() || lock.exists() {
                 continue;
             }
-            let lock = lock_of(&path);
             let held = open(&lock)?;
             held.lock()?;
             std::fs::create_dir(&path)?;
@@ -69,7 +76,10 @@ fn lock_of(folder: &Path) -> PathBuf {
 fn remove_if_left(folder: &Path) -> io::Result<()> {
     let lock = lock_of(folder);
     match open(&lock)?.try_lock() {
-        Ok(()) => std::fs::remove_dir_all(folder).and_then(|()| std::fs::remove_file(&lock)),
+        Ok(()) => match std::fs::remove_dir_all(folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => std::fs::remove_file(&lock),
+        },
         Err(TryLockError::WouldBlock) => Ok(()),
         Err(TryLockError::Error(e)) => Err(e),
     }
@@ -95,8 +105,12 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         std::fs::create_dir(parent.path().join("1-0")).unwrap();
         std::fs::write(parent.path().join("1-0/a"), b"left").unwrap();
+        // Killed before there was a folder, or after.
+        std::fs::write(parent.path().join("2-0.lock"), b"").unwrap();
         let (one, other) = (OwnFolder::new(parent.path()).unwrap(), OwnFolder::new(parent.path()).unwrap());
-        assert!(!parent.path().join("1-0").exists());
+        for gone in ["1-0", "1-0.lock", "2-0.lock"] {
+            assert!(!parent.path().join(gone).exists(), "{gone}");
+        }
         assert!(one.path().is_dir() && other.path().is_dir() && one.path() != other.path());
     }
 }

@@ -50,7 +50,8 @@ pub fn adaptive(errors: &[Vec<f64>], share: f64) -> Vec<usize> {
     let scores: Vec<Vec<f64>> = errors.iter().map(standard).collect();
     let mut all = scores.concat();
     all.sort_by(|a, b| b.total_cmp(a));
-    let count = ((all.len() as f64 * (1.0 - share)).round() as usize).clamp(1, all.len());
+    let count = ((all.len() as f64 * (1.0 - share)).round() as usize).max(1);
+    // None where there are no layers.
     let Some(threshold) = all.get(count - 1).copied() else { return Vec::new() };
     let removed = |layer: &Vec<f64>| layer.iter().filter(|s| **s < threshold).count() as f64 / layer.len() as f64;
     scores.iter().map(|layer| reduced(layer.len(), removed(layer))).collect()
@@ -116,6 +117,8 @@ mod tests {
         assert_eq!(uniform(&[vec![1.0; 160]], 0.2), [128]);
         assert_eq!(uniform(&[vec![1.0; 1536]], 0.0), [1536]);
         assert_eq!(uniform(&[vec![1.0; 30]], 0.5), [15]);
+        assert_eq!(adaptive(&[vec![1.0; 30]], 0.0), [30]);
+        assert_eq!(adaptive(&[], 0.0), [0; 0], "no network is touched where only heads go");
     }
 
     #[test]
