@@ -52,7 +52,7 @@ def main():
     for name, (techniques, trials) in STAGES.items():
         words = [w for w in study["techniques"] if techniques is None or w.split(":")[0] in techniques]
         limits = [part for word in words for part in ("--technique", word)]
-        aehost(arguments.aehost, "run", FILE, "--store", arguments.store, "--study", name, "--resume", "--json",
+        aehost(arguments.aehost, "run", FILE, "--store", arguments.store, "--study", name, "--resume", "--cold", "--json",
                "--plugins", arguments.plugins, "--strategy", arguments.strategy, "--trials", trials, *limits)
         export = json.loads(aehost(arguments.aehost, "export-json", name, "--store", arguments.store))
         metrics = [objective["metric"] for objective in export["study"]["objectives"]]

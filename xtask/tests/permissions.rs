@@ -38,6 +38,7 @@ fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
         ("strategy-gp-ehvi", "log common feasibility"),
         ("strategy-grid", "log common feasibility"),
         ("strategy-local", "log common feasibility"),
+        ("strategy-mo-asha", "log common feasibility"),
         ("strategy-motpe", "log common feasibility"),
         ("strategy-nsga2", "log common feasibility"),
         ("strategy-nsga3", "log common feasibility"),

@@ -28,7 +28,7 @@ impl<R: Runner + Send + 'static> Shared<R> {
         let shared = Self(self.0.clone());
         Arc::new(move |configuration: &Configuration| {
             let configuration = space.complete(configuration).map_err(|e| Fault::not_applicable(e.to_string()))?;
-            match shared.runner().predict(&configuration) {
+            match shared.runner().predict(&configuration, 1.0) {
                 Ok(known) => Ok(known.into_iter().collect()),
                 Err(fault) if fault.code == Code::NotApplicable => Err(fault),
                 Err(_) => Ok(Vec::new()),
@@ -38,8 +38,8 @@ impl<R: Runner + Send + 'static> Shared<R> {
 }
 
 impl<R: Runner> Runner for Shared<R> {
-    fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault> {
-        self.runner().predict(configuration)
+    fn predict(&mut self, configuration: &Configuration, fidelity: f64) -> Result<BTreeMap<String, f64>, Fault> {
+        self.runner().predict(configuration, fidelity)
     }
 
     fn predicting_seconds(&self) -> f64 {

@@ -240,6 +240,7 @@ impl Plan {
             budget_trials: file.budget.trials(),
             budget_seconds: file.budget.time().0,
             until_converged: file.budget.until_converged,
+            earlier: Vec::new(),
             confirm: file.study.confirm,
             seed: file.study.seed,
             plugins: used_plugins(found, &space, &self.evaluators, &file.strategy.id),

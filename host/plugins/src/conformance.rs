@@ -244,6 +244,7 @@ fn problem(settings: Settings) -> Problem {
         settings,
         budget: TRIALS + 1,
         seed: 42,
+        earlier: vec![],
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Services {
     pub calibration: Option<Arc<Calibration>>,
     /// What trains, for techniques.
     pub trainer: Option<Arc<Trainer>>,
+    /// The share of calibration tokens and of training steps that techniques get; all when none.
+    pub fidelity: Option<f64>,
     /// Models that techniques may take functions from.
     pub companions: Arc<Companions>,
     /// Whether a configuration is allowed, for strategies.

@@ -9,7 +9,7 @@ use crate::plugin::{Name, Plugin};
 use crate::state::{Services, State};
 use aehost_common::{Fault, StrategyDescription};
 use aehost_study::{
-    Observation, Observed, Outlook, Problem, Proposal, Strategy, StrategyFactory, TechniqueSpace, TrialId,
+    EarlierStudy, Observation, Observed, Outlook, Problem, Proposal, Strategy, StrategyFactory, TechniqueSpace, TrialId,
 };
 use std::sync::Arc;
 use wasmtime::Store;
@@ -193,6 +193,16 @@ fn problem_out(problem: &Problem) -> wit::Problem {
         settings: convert::settings_out(&problem.settings),
         budget: problem.budget,
         seed: problem.seed,
+        earlier: problem.earlier.iter().map(earlier_out).collect(),
+    }
+}
+
+fn earlier_out(study: &EarlierStudy) -> wit::EarlierStudy {
+    wit::EarlierStudy {
+        name: study.name.clone(),
+        model: study.model.clone(),
+        device: study.device.clone(),
+        observations: study.observations.iter().map(observation_out).collect(),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub calibration: Option<Arc<Calibration>>,
     /// What trains.
     pub trainer: Option<Arc<Trainer>>,
+    /// The share of the calibration tokens and of the training steps asked for that it gets; all when none.
+    pub fidelity: Option<f64>,
     /// Models that functions may be taken from.
     pub companions: Arc<Companions>,
     /// About model, hardware and scenario.
@@ -107,9 +109,9 @@ impl Technique {
     /// where the plugin fails.
     pub fn apply(&self, variant: &mut Variant, surroundings: &Surroundings, settings: &Settings) -> Result<(), Fault> {
         let plugin = &self.0.plugin;
-        let Surroundings { device, calibration, trainer, companions, facts } = surroundings.clone();
-        let (mut store, guest) =
-            start(plugin, "apply", Services { device, calibration, trainer, companions, ..Services::default() })?;
+        let Surroundings { device, calibration, trainer, fidelity, companions, facts } = surroundings.clone();
+        let services = Services { device, calibration, trainer, fidelity, companions, ..Services::default() };
+        let (mut store, guest) = start(plugin, "apply", services)?;
         let (facts, settings) = (convert::facts_out(&facts), convert::settings_out(settings));
         let editor = plugin.call(&mut store, "apply", |store| store.data_mut().hand_out(Editor(variant.clone())))?;
         let lent = wasmtime::component::Resource::new_borrow(editor.rep());

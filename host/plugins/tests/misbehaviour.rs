@@ -127,6 +127,7 @@ fn problem(space: Vec<TechniqueSpace>) -> Problem {
         settings: Settings::default(),
         budget: 4,
         seed: 1,
+        earlier: vec![],
     }
 }
 

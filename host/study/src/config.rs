@@ -105,17 +105,19 @@ pub struct EvaluatorSection {
 
 /// `[strategy]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StrategySection {
     /// The strategy's id.
     pub id: String,
+    /// Whether it is told what earlier studies of the store measured.
+    pub warm_start: bool,
     /// Its own settings.
     pub settings: Settings,
 }
 
 impl Default for StrategySection {
     fn default() -> Self {
-        Self { id: "nsga2".into(), settings: Settings::default() }
+        Self { id: "nsga2".into(), warm_start: true, settings: Settings::default() }
     }
 }
 

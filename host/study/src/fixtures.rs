@@ -120,6 +120,7 @@ pub fn study(name: &str) -> StudyRecord {
         budget_trials: 12,
         budget_seconds: None,
         until_converged: false,
+        earlier: vec![],
         confirm: true,
         seed: 3,
         space: vec![

@@ -6,6 +6,7 @@ mod conditions;
 mod config;
 mod confirmation;
 mod constraint;
+mod earlier;
 mod event;
 mod figures;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use config::{
     StrategySection, StudyFile, StudySection, TimeLimit,
 };
 pub use constraint::{Constraint, ConstraintError};
+pub use earlier::EarlierStudy;
 pub use event::{Asked, Event};
 pub use figures::{Efficiency, Figures, Violation};
 pub use importance::{Importance, ParameterImportance};

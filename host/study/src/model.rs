@@ -333,6 +333,9 @@ pub struct StudyRecord {
     /// Whether the search also ends when the strategy expects little more.
     #[serde(default)]
     pub until_converged: bool,
+    /// What the strategy is told of other studies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<crate::EarlierStudy>,
     /// Whether the front is confirmed at the end.
     pub confirm: bool,
     /// The seed of everything random.

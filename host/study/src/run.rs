@@ -91,6 +91,7 @@ pub fn problem(record: &StudyRecord) -> Problem {
         settings: record.strategy_settings.clone(),
         budget: record.budget_trials,
         seed: record.seed,
+        earlier: record.earlier.clone(),
     }
 }
 

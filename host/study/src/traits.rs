@@ -25,6 +25,9 @@ pub struct Problem {
     pub budget: u32,
     /// The seed of everything random.
     pub seed: u64,
+    /// What other studies measured.
+    #[serde(default)]
+    pub earlier: Vec<crate::EarlierStudy>,
 }
 
 /// One configuration that a strategy wants measured.
@@ -153,8 +156,8 @@ pub struct Progress {
 pub trait Runner {
     /// Metrics that follow without running (`memory.weights_bytes`, `memory.cache_bytes`). A fault of code
     /// not-applicable makes the configuration infeasible; any other is the trial's outcome. It may apply the
-    /// configuration, for `run` to use: its time counts as applying.
-    fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault>;
+    /// configuration at that fidelity, for `run` to use: its time counts as applying.
+    fn predict(&mut self, configuration: &Configuration, fidelity: f64) -> Result<BTreeMap<String, f64>, Fault>;
     /// Seconds spent on predictions so far, those that a strategy asked for included.
     fn predicting_seconds(&self) -> f64 {
         0.0

@@ -8,19 +8,22 @@ use std::collections::{HashMap, VecDeque};
 /// Variants kept at most.
 const COUNT: usize = 256;
 
+/// Choices in order, the share of calibration and training with which they are applied, as bits.
+type Key = (String, u64);
+
 /// A variant, and how losses fell in what was trained on the way to it.
 pub(crate) type Trained = (Variant, Vec<Curve>);
 
 /// Variants by the configuration that made them, the latest last. Those that were made first make room, where numbers that
 /// are nowhere else take more than a limit.
 pub(crate) struct Made {
-    variants: VecDeque<(String, Trained)>,
+    variants: VecDeque<(Key, Trained)>,
     /// Bytes.
     limit: usize,
 }
 
-fn key(choices: &[Choice]) -> String {
-    serde_json::to_string(choices).expect("a configuration has a JSON form")
+fn key(choices: &[Choice], fidelity: f64) -> Key {
+    (serde_json::to_string(choices).expect("a configuration has a JSON form"), fidelity.to_bits())
 }
 
 impl Made {
@@ -30,17 +33,17 @@ impl Made {
     }
 
     /// The variant of the longest beginning of the choices that was made, and how many they are.
-    pub fn beginning(&self, choices: &[Choice]) -> Option<(usize, Trained)> {
+    pub fn beginning(&self, choices: &[Choice], fidelity: f64) -> Option<(usize, Trained)> {
         (1..=choices.len()).rev().find_map(|count| {
-            let key = key(&choices[..count]);
+            let key = key(&choices[..count], fidelity);
             let (_, made) = self.variants.iter().find(|(known, (variant, _))| *known == key && variant.at_hand())?;
             Some((count, made.clone()))
         })
     }
 
     /// Keeps a variant, in the place of an earlier one of the same choices.
-    pub fn keep(&mut self, choices: &[Choice], made: Trained) {
-        let key = key(choices);
+    pub fn keep(&mut self, choices: &[Choice], fidelity: f64, made: Trained) {
+        let key = key(choices, fidelity);
         self.variants.retain(|(known, _)| *known != key);
         self.variants.push_back((key, made));
         while self.variants.len() > COUNT || (self.variants.len() > 1 && self.held() > self.limit) {
@@ -108,14 +111,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = base(folder.path());
         let mut made = Made::new(20 << 10);
-        made.keep(&choices(&["prune"]), (changed(&base), vec![]));
-        made.keep(&choices(&["prune", "round"]), (changed(&base), vec![]));
-        let (count, _) = made.beginning(&choices(&["prune", "round", "draft"])).unwrap();
+        made.keep(&choices(&["prune"]), 1.0, (changed(&base), vec![]));
+        made.keep(&choices(&["prune", "round"]), 1.0, (changed(&base), vec![]));
+        let (count, _) = made.beginning(&choices(&["prune", "round", "draft"]), 1.0).unwrap();
         assert_eq!(count, 2);
-        assert!(made.beginning(&choices(&["round"])).is_none());
-        made.keep(&choices(&["slice"]), (changed(&base), vec![]));
-        assert!(made.beginning(&choices(&["prune"])).is_none(), "the first made room");
-        assert!(made.beginning(&choices(&["slice"])).is_some());
+        assert!(made.beginning(&choices(&["prune"]), 0.5).is_none(), "made with more");
+        assert!(made.beginning(&choices(&["round"]), 1.0).is_none());
+        made.keep(&choices(&["slice"]), 1.0, (changed(&base), vec![]));
+        assert!(made.beginning(&choices(&["prune"]), 1.0).is_none(), "the first made room");
+        assert!(made.beginning(&choices(&["slice"]), 1.0).is_some());
     }
 
     #[test]
@@ -127,10 +131,10 @@ mod tests {
         let mut shelf = Shelf::open(&folder.path().join("shelf"), u64::MAX).unwrap();
         let saved = variant.save(&mut shelf, 1).unwrap();
         let mut made = Made::new(1 << 10);
-        made.keep(&choices(&["round"]), (base.restored(&saved, shelf.folder()).unwrap(), vec![]));
+        made.keep(&choices(&["round"]), 1.0, (base.restored(&saved, shelf.folder()).unwrap(), vec![]));
         assert_eq!(made.held(), 0);
-        assert!(made.beginning(&choices(&["round"])).is_some());
+        assert!(made.beginning(&choices(&["round"]), 1.0).is_some());
         std::fs::remove_dir_all(shelf.folder()).unwrap();
-        assert!(made.beginning(&choices(&["round"])).is_none());
+        assert!(made.beginning(&choices(&["round"]), 1.0).is_none());
     }
 }

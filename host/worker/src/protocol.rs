@@ -18,9 +18,9 @@ pub(crate) enum Request {
         shelf: Option<PathBuf>,
     },
     /// The reply is `Predicted`.
-    Predict(Configuration),
+    Predict { configuration: Configuration, fidelity: f64 },
     /// The reply is `Prepared`.
-    Prepare(Configuration),
+    Prepare { configuration: Configuration, fidelity: f64 },
     /// All of a trial in the process that prepares, where nothing can be kept for another; the reply is `Done`.
     Run(Box<Job>),
     /// The first of a worker that measures; the reply is `Ready`.

@@ -95,14 +95,14 @@ fn answer(
                 Err(fault) => Reply::Failed(fault),
             }
         }
-        (Request::Predict(configuration), Some(Role::Workbench(bench))) => {
-            Reply::Predicted(bench.predict(&configuration))
+        (Request::Predict { configuration, fidelity }, Some(Role::Workbench(bench))) => {
+            Reply::Predicted(bench.predict(&configuration, fidelity))
         }
-        (Request::Prepare(configuration), Some(Role::Workbench(bench))) => {
-            let (prepared, timings) = bench.prepare(&configuration, progress);
+        (Request::Prepare { configuration, fidelity }, Some(Role::Workbench(bench))) => {
+            let (prepared, timings) = bench.prepare(&configuration, fidelity, progress);
             Reply::Prepared { prepared, timings }
         }
-        (Request::Run(job), Some(Role::Workbench(bench))) => done(bench.run(&job.configuration, &job.items, progress)),
+        (Request::Run(job), Some(Role::Workbench(bench))) => done(bench.run(&job, progress)),
         (Request::Measure { trial, items }, Some(Role::Rig(rig))) => done(rig.run_saved(&trial, &items, progress)),
         _ => Reply::Failed(Fault::internal("the worker was asked for what it was not set up for")),
     }

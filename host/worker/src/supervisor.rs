@@ -21,8 +21,8 @@ pub struct Supervisor {
     description: Description,
     /// Gone once it gave no reply; the next request starts another.
     preparing: Option<Worker>,
-    /// What was predicted; a pure function of the configuration.
-    predictions: HashMap<String, Result<BTreeMap<String, f64>, Fault>>,
+    /// What was predicted; a pure function of the configuration and the fidelity.
+    predictions: HashMap<(String, u64), Result<BTreeMap<String, f64>, Fault>>,
     predicting: Duration,
     /// Where the weights lie that trials share. Dropped last, after the processes that use it.
     folder: Option<OwnFolder>,
@@ -82,7 +82,7 @@ impl Supervisor {
         // It opens the model while the other applies techniques: nothing is measured meanwhile.
         let mut measuring = Worker::start(&self.executable)?;
         measuring.send(&Request::OpenRig(Box::new(self.setup.clone())))?;
-        let prepare = Request::Prepare(job.configuration.clone());
+        let prepare = Request::Prepare { configuration: job.configuration.clone(), fidelity: job.fidelity };
         let (prepared, spent) = self.ask(&prepare, wait, |reply| match reply {
             Reply::Prepared { prepared, timings } => Some((prepared, timings)),
             _ => None,
@@ -134,12 +134,13 @@ fn open(
 }
 
 impl Runner for Supervisor {
-    fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault> {
-        let key = serde_json::to_string(configuration).expect("a configuration has a JSON form");
+    fn predict(&mut self, configuration: &Configuration, fidelity: f64) -> Result<BTreeMap<String, f64>, Fault> {
+        let text = serde_json::to_string(configuration).expect("a configuration has a JSON form");
+        let key = (text, fidelity.to_bits());
         if let Some(known) = self.predictions.get(&key) {
             return known.clone();
         }
-        let request = Request::Predict(configuration.clone());
+        let request = Request::Predict { configuration: configuration.clone(), fidelity };
         let start = Instant::now();
         let mut ask = || {
             let stop = Stop::default();

@@ -13,7 +13,9 @@ use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
 use aehost_plugins::{Observer, Surroundings};
-use aehost_study::{Configuration, Items, Measurements, Outcome, Progress, Scenario, TechniqueSpace, Timings, metrics};
+use aehost_study::{
+    Configuration, Items, Job, Measurements, Outcome, Progress, Scenario, TechniqueSpace, Timings, metrics,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,8 +92,14 @@ impl Workbench {
         }
         let shelf = Err("it was given no folder for them".to_owned());
         let device = Some(rig.device.clone());
-        let surroundings =
-            Surroundings { device, calibration: None, trainer: None, companions: Arc::new(companions), facts };
+        let surroundings = Surroundings {
+            device,
+            calibration: None,
+            trainer: None,
+            fidelity: None,
+            companions: Arc::new(companions),
+            facts,
+        };
         // In all, preparing takes about twice what the model does.
         let made = Made::new(base.weight_bytes() as usize / 2);
         Ok(Self { rig, base, surroundings, text: None, made, shelf })
@@ -223,17 +231,18 @@ impl Workbench {
 
     /// The variant that a configuration makes. Configurations with a common beginning share its work.
     pub fn variant(&mut self, configuration: &Configuration) -> Result<Variant, Fault> {
-        Ok(self.trained(configuration)?.0)
+        Ok(self.trained(configuration, 1.0)?.0)
     }
 
-    /// The same, with how losses fell in what was trained on the way to it.
-    pub fn trained(&mut self, configuration: &Configuration) -> Result<(Variant, Vec<Curve>), Fault> {
+    /// The same with a share of calibration and training, and how losses fell in what was trained on the way to it.
+    pub fn trained(&mut self, configuration: &Configuration, fidelity: f64) -> Result<(Variant, Vec<Curve>), Fault> {
         let choices = &configuration.0;
         if !choices.is_empty() {
             self.surround()?;
         }
+        self.surroundings.fidelity = Some(fidelity);
         let nothing = || (0, (self.base.clone(), vec![]));
-        let (start, (mut variant, mut curves)) = self.made.beginning(choices).unwrap_or_else(nothing);
+        let (start, (mut variant, mut curves)) = self.made.beginning(choices, fidelity).unwrap_or_else(nothing);
         for (i, choice) in choices.iter().enumerate().skip(start) {
             let technique = self.rig.catalog.technique(&choice.technique).map_err(|e| Fault::invalid(e.to_string()))?;
             let applied = technique.apply(&mut variant, &self.surroundings, &choice.settings);
@@ -242,7 +251,7 @@ impl Workbench {
             }
             applied?;
             curves.extend(self.surroundings.trainer.iter().flat_map(|trainer| trainer.take_curves()));
-            self.made.keep(&choices[..=i], (variant.clone(), curves.clone()));
+            self.made.keep(&choices[..=i], fidelity, (variant.clone(), curves.clone()));
         }
         Ok((variant, curves))
     }
@@ -254,8 +263,8 @@ impl Workbench {
     }
 
     /// Metrics that follow without running: bytes of weights and caches.
-    pub fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault> {
-        let variant = self.variant(configuration)?;
+    pub fn predict(&mut self, configuration: &Configuration, fidelity: f64) -> Result<BTreeMap<String, f64>, Fault> {
+        let (variant, _) = self.trained(configuration, fidelity)?;
         Ok(self.rig.predict(&variant))
     }
 
@@ -264,15 +273,16 @@ impl Workbench {
     pub(crate) fn prepare(
         &mut self,
         configuration: &Configuration,
+        fidelity: f64,
         progress: &dyn Fn(Progress),
     ) -> (Result<Prepared, Fault>, Timings) {
         let mut watch = Stopwatch::default();
         let say = saying(progress);
         say("apply", "applying techniques");
-        let made = watch.time("apply.techniques", || self.trained(configuration));
+        let made = watch.time("apply.techniques", || self.trained(configuration, fidelity));
         let prepared = made.and_then(|made| {
             say("apply", "encoding weights");
-            watch.time("apply.encode", || self.save(configuration, made))
+            watch.time("apply.encode", || self.save(configuration, fidelity, made))
         });
         // Another process is about to be measured: it may need what this one has freed.
         self.rig.checkpoint.release_pages();
@@ -283,6 +293,7 @@ impl Workbench {
     fn save(
         &mut self,
         configuration: &Configuration,
+        fidelity: f64,
         (variant, training): (Variant, Vec<Curve>),
     ) -> Result<Prepared, Fault> {
         let text = self.text()?;
@@ -301,7 +312,7 @@ impl Workbench {
                 let shelf = shelf.folder().to_owned();
                 // From now on its numbers are read from there.
                 let restored = self.base.restored(&variant, &shelf)?;
-                self.made.keep(&configuration.0, (restored, training.clone()));
+                self.made.keep(&configuration.0, fidelity, (restored, training.clone()));
                 Ok(Prepared::Kept(Box::new(SavedTrial { base, variant, shelf, text, training })))
             }
             Err(EngineError::Disk(why)) => Ok(Prepared::NotKept(why)),
@@ -310,19 +321,14 @@ impl Workbench {
     }
 
     /// One whole trial in this process.
-    pub(crate) fn run(
-        &mut self,
-        configuration: &Configuration,
-        items: &[Items],
-        progress: &dyn Fn(Progress),
-    ) -> (Outcome, Timings) {
+    pub(crate) fn run(&mut self, job: &Job, progress: &dyn Fn(Progress)) -> (Outcome, Timings) {
         let mut watch = Stopwatch::default();
         saying(progress)("apply", "applying techniques");
-        let made = watch.time("apply.techniques", || self.trained(configuration));
+        let made = watch.time("apply.techniques", || self.trained(&job.configuration, job.fidelity));
         let measured = made.and_then(|(variant, training)| {
             let text = self.text()?;
             let subject = Subject { base: &self.base, variant: &variant, text: &text };
-            let measured = self.rig.run(&subject, items, &mut watch, progress)?;
+            let measured = self.rig.run(&subject, &job.items, &mut watch, progress)?;
             Ok(self.rig.with_training(measured, training))
         });
         (measured.map_or_else(Outcome::from_fault, |measurements| Outcome::Ok { measurements }), watch.0)

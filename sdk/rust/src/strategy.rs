@@ -11,8 +11,8 @@ pub use crate::{
 };
 pub use aehost_search as search;
 pub use exports::{
-    Constraint, Description, MetricValue, Objective, Observation, Outcome, Outlook, Problem, Proposal, TechniqueSpace,
-    TrialId, Violation,
+    Constraint, Description, EarlierStudy, MetricValue, Objective, Observation, Outcome, Outlook, Problem, Proposal,
+    TechniqueSpace, TrialId, Violation,
 };
 pub use host::Choice;
 pub use state::Search;
@@ -21,9 +21,11 @@ use std::cell::RefCell;
 pub mod breeding;
 pub mod candidates;
 pub mod design;
+pub mod earlier;
 pub mod encoding;
 pub mod guided;
 pub mod history;
+pub mod model;
 pub mod process;
 pub mod state;
 pub mod surrogate;
@@ -71,6 +73,12 @@ impl Description {
     /// A strategy without parameters that measures everything at full fidelity.
     pub fn new(identity: Identity) -> Self {
         Self { identity, parameters: Vec::new(), multi_fidelity: false }
+    }
+
+    /// It measures some configurations on a share of the data.
+    #[must_use]
+    pub fn multi_fidelity(self) -> Self {
+        Self { multi_fidelity: true, ..self }
     }
 
     /// Adds a parameter that the user of the strategy may set.

@@ -21,8 +21,8 @@ pub struct Process {
     cholesky: Cholesky,
     /// K^-1 y.
     pulls: Vec<f64>,
-    /// Root mean square of the leave-one-out errors, in standard deviations of the target.
-    error: f64,
+    /// Leave-one-out errors of the rows whose target is known, in standard deviations of the target.
+    left_out: Vec<f64>,
     center: f64,
     spread: f64,
     evidence: f64,
@@ -40,14 +40,14 @@ impl Process {
         let diagonal = cholesky.inverse_diagonal();
         let size = data.rows.len();
         // Leave-one-out in closed form (Sundararajan, Keerthi 2001): the error is the pull over the diagonal.
-        let left_out = (0..size).map(|i| (pulls[i] / diagonal[i]).powi(2)).sum::<f64>();
+        let left_out = (0..size).map(|i| pulls[i] / diagonal[i]).collect();
         Self {
             groups: data.groups.clone(),
             rows: data.rows.clone(),
             hyper: hyper.clone(),
             cholesky,
             pulls,
-            error: (left_out / size.max(1) as f64).sqrt(),
+            left_out,
             center: data.center,
             spread: data.spread,
             evidence,
@@ -65,7 +65,13 @@ impl Process {
 
     /// Root mean square error of each row predicted from all others, in the target's unit.
     pub fn error(&self) -> f64 {
-        self.error * self.spread
+        self.error_of_first(self.left_out.len())
+    }
+
+    /// The same of the first of the rows whose target is known.
+    pub fn error_of_first(&self, count: usize) -> f64 {
+        let squares: f64 = self.left_out[..count].iter().map(|error| error * error).sum();
+        (squares / count.max(1) as f64).sqrt() * self.spread
     }
 
     /// Standard deviation of the target among the rows.

@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     let bar = output.spinner(String::new());
     let mut workbench = subject.open(&bar, output)?;
     output.say(&format!("Training {}", subject.words()));
-    let (variant, curves) = workbench.trained(&subject.configuration).map_err(fault)?;
+    let (variant, curves) = workbench.trained(&subject.configuration, 1.0).map_err(fault)?;
     bar.finish_and_clear();
     if curves.is_empty() {
         return Err(usage(format!("nothing is trained by {}", subject.configuration)));

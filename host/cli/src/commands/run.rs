@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Who proposes configurations [default: nsga2]
     #[arg(long, value_name = "ID")]
     pub strategy: Option<String>,
+    /// Tell the strategy nothing of the earlier studies in the store
+    #[arg(long)]
+    pub cold: bool,
     /// Trials at most, the baseline included, confirmations apart [default: 24, or 200 with --until-converged]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub trials: Option<u32>,
@@ -121,6 +124,7 @@ impl Arguments {
             objectives: self.objective.clone(),
             constraints: self.constraint.clone(),
             strategy: self.strategy.clone(),
+            cold: self.cold,
             trials: self.trials,
             time: self.time,
             until_converged: self.until_converged,
@@ -171,7 +175,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
     }
     let setup = plan.setup(folders, &options, output)?;
     let supervisor = plan.start(setup.clone())?;
-    let record = plan.record(name.clone(), &file, &catalog, &setup, supervisor.description())?;
+    let mut record = plan.record(name.clone(), &file, &catalog, &setup, supervisor.description())?;
+    if file.strategy.warm_start {
+        record.earlier = store.earlier(&record)?;
+    }
     introduce(&record, &supervisor.description().not_applicable, output);
     store.create(&record)?;
     let ending = session::run(&mut store, &name, &catalog, supervisor, Limits::default(), &store_flag, output);
@@ -198,7 +205,13 @@ fn introduce(record: &StudyRecord, not_applicable: &[(String, String)], output: 
         output.say(&format!("Requires {}", list(record.constraints.iter().map(|c| c.text.as_str()).collect())));
     }
     let time = record.budget_seconds.map(|s| format!(", {:.0} min", s / 60.0)).unwrap_or_default();
-    output.say(&format!("Budget   {} trials{time}\n", record.budget_trials));
+    output.say(&format!("Budget   {} trials{time}", record.budget_trials));
+    if !record.earlier.is_empty() {
+        let trials: usize = record.earlier.iter().map(|study| study.observations.len()).sum();
+        let studies = list(record.earlier.iter().map(|study| study.name.as_str()).collect());
+        output.say(&format!("Knows    {trials} trials of earlier studies ({studies}); not with --cold"));
+    }
+    output.say("");
     for (techniques, why) in by_reason(not_applicable) {
         let are = if techniques.len() == 1 { "is" } else { "are" };
         output.say(&format!("{} {are} left out: {why}", list(techniques)));

@@ -93,6 +93,13 @@ impl Default for TrainingOptions {
 }
 
 impl TrainingOptions {
+    /// The same for a share of the steps, the warm-up with them. At least one step is left where there is one.
+    #[must_use]
+    pub fn shortened(self, share: f64) -> Self {
+        let of = |steps: usize| (steps as f64 * share).ceil() as usize;
+        Self { steps: of(self.steps), warm_up: of(self.warm_up), ..self }
+    }
+
     /// What a plugin asks for; what it does not say is as the default.
     ///
     /// # Errors

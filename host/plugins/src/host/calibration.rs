@@ -10,15 +10,25 @@ use aehost_graph::ValueId;
 use std::sync::Arc;
 use wasmtime::component::Resource;
 
+/// On fewer tokens statistics tell nothing; no fidelity goes below.
+const LEAST_TOKENS: usize = 512;
+
 fn calibration(state: &State) -> Result<Arc<Calibration>, Fault> {
     let none =
         || Fault::unsupported("the study has no calibration text: name one under `calibration` in the study file");
     state.services.calibration.clone().ok_or_else(none)
 }
 
+/// How many of the tokens asked for are used in this trial.
+fn granted(state: &State, tokens: u32) -> usize {
+    let share = state.services.fidelity.unwrap_or(1.0);
+    let least = LEAST_TOKENS.min(tokens as usize);
+    ((f64::from(tokens) * share).ceil() as usize).max(least)
+}
+
 impl wit::Host for HostCall<'_> {
     fn collect(&mut self, model: Resource<Editor>, wanted: Vec<wit::Wanted>, tokens: u32) -> Answer<wit::Statistics> {
-        let calibration = calibration(self)?;
+        let (calibration, tokens) = (calibration(self)?, granted(self, tokens));
         let wanted = wanted
             .into_iter()
             .map(|w| {
@@ -32,7 +42,7 @@ impl wit::Host for HostCall<'_> {
             .collect::<Result<Vec<_>, Fault>>()?;
         let variant = self.editor(&model)?;
         variant.check()?;
-        let found = calibration.collect(variant, &wanted, tokens as usize)?;
+        let found = calibration.collect(variant, &wanted, tokens)?;
         let mut values = Vec::with_capacity(found.values.len());
         for numbers in &found.values {
             let numbers = numeric::to_device(numbers, &self.device)?;
@@ -42,9 +52,9 @@ impl wit::Host for HostCall<'_> {
     }
 
     fn divergence(&mut self, model: Resource<Editor>, tokens: u32) -> Answer<f64> {
-        let calibration = calibration(self)?;
+        let (calibration, tokens) = (calibration(self)?, granted(self, tokens));
         let variant = self.editor(&model)?;
         variant.check()?;
-        Ok(calibration.divergence(variant, tokens as usize)?)
+        Ok(calibration.divergence(variant, tokens)?)
     }
 }

@@ -148,6 +148,7 @@ pub fn record() -> StudyRecord {
         strategy_settings: Settings::default().with("population", 8i64),
         budget_trials: 24,
         until_converged: false,
+        earlier: vec![],
         budget_seconds: Some(900.0),
         confirm: true,
         seed: 7,

@@ -36,6 +36,8 @@ pub struct Overrides {
     pub constraints: Vec<Constraint>,
     /// `--strategy`; another strategy drops the file's settings
     pub strategy: Option<String>,
+    /// `--cold`
+    pub cold: bool,
     /// `--trials`
     pub trials: Option<u32>,
     /// `--time`
@@ -81,8 +83,10 @@ impl StudyFile {
         self.budget.until_converged |= flags.until_converged;
         (self.budget.trials, self.budget.time) = (Some(self.budget.trials()), Some(self.budget.time()));
         if let Some(id) = flags.strategy.as_ref().filter(|id| **id != self.strategy.id) {
-            self.strategy = StrategySection { id: id.clone(), settings: Settings::default() };
+            let (id, settings) = (id.clone(), Settings::default());
+            self.strategy = StrategySection { id, settings, ..self.strategy };
         }
+        self.strategy.warm_start &= !flags.cold;
         if !flags.evaluators.is_empty() {
             self.evaluator = flags.evaluators.iter().map(|words| self.evaluator_flag(words)).collect();
         }

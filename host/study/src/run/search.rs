@@ -183,7 +183,7 @@ impl Run<'_> {
             self.session.events.note(&format!("{configuration} was measured before: the strategy is told that result"));
             return Settled::Duplicate(observed);
         }
-        if let Some(outcome) = self.reject(&configuration) {
+        if let Some(outcome) = self.reject(&configuration, proposal.fidelity) {
             // A worker that was going down may have given any answer.
             return if self.session.stop.is_set() {
                 Settled::Stopped
@@ -213,9 +213,9 @@ impl Run<'_> {
 
     /// The outcome of a configuration that need not be measured, because it is not applicable or breaks a constraint on
     /// memory that follows without running.
-    fn reject(&mut self, configuration: &Configuration) -> Option<Outcome> {
+    fn reject(&mut self, configuration: &Configuration, fidelity: f64) -> Option<Outcome> {
         let runner = &mut self.session.runner;
-        let mut predicted = match self.clock.time("apply.predict", || runner.predict(configuration)) {
+        let mut predicted = match self.clock.time("apply.predict", || runner.predict(configuration, fidelity)) {
             Ok(predicted) => predicted,
             Err(fault) => return Some(Outcome::from_fault(fault)),
         };

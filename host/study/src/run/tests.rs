@@ -103,7 +103,7 @@ fn level(configuration: &Configuration, technique: &str) -> i64 {
 }
 
 impl Runner for Machine {
-    fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault> {
+    fn predict(&mut self, configuration: &Configuration, _: f64) -> Result<BTreeMap<String, f64>, Fault> {
         match (level(configuration, "a"), level(configuration, "b")) {
             (4, 4) => Err(Fault::not_applicable("nothing would be left")),
             (_, b) => {
@@ -668,8 +668,8 @@ fn a_process_killed_at_random_moments_loses_nothing() {
 struct Slow(Machine);
 
 impl Runner for Slow {
-    fn predict(&mut self, configuration: &Configuration) -> Result<BTreeMap<String, f64>, Fault> {
-        self.0.predict(configuration)
+    fn predict(&mut self, configuration: &Configuration, fidelity: f64) -> Result<BTreeMap<String, f64>, Fault> {
+        self.0.predict(configuration, fidelity)
     }
 
     fn run(&mut self, job: &Job, stop: &Stop, progress: &mut dyn FnMut(Progress)) -> (Outcome, crate::Timings) {

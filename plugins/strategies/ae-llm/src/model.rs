@@ -1,46 +1,52 @@
-//! Surrogates of boosted trees, one a metric.
+//! Surrogates: of each metric boosted trees, a Gaussian process or what earlier studies tell, whichever predicts trials best that
+//! it has not seen.
 
 use aehost_sdk::strategy::Search;
+use aehost_sdk::strategy::earlier::{Earlier, Transfer};
 use aehost_sdk::strategy::encoding::Encoding;
-use aehost_sdk::strategy::history::History;
+use aehost_sdk::strategy::model::{Model, Regressor};
+use aehost_sdk::strategy::process::Processes;
 use aehost_sdk::strategy::search::boosting::{self, Ensemble, Options};
-use aehost_sdk::strategy::search::rows::dense;
-use aehost_sdk::strategy::surrogate::{Applicability, Expectation, Fantasy, Surrogate, Training};
+use aehost_sdk::strategy::search::gaussian::Process;
+use aehost_sdk::strategy::surrogate::{Fantasy, Training};
 
 /// From so many rows on a fit must be short.
 const MANY: usize = 100;
+/// A process knows its length scales from the very trials that it is judged by: its error must be smaller by this.
+const MARGIN: f64 = 0.9;
 
-/// Surrogates of one state of knowledge.
-pub struct Model {
-    width: usize,
-    /// One a metric of the history, and whether it was trained on logarithms.
-    metrics: Vec<(Ensemble, bool)>,
-    applicable: Applicability,
+/// What is kept from one ask to the next.
+pub struct Surrogates {
+    /// Of what was told.
+    pub processes: Processes,
+    /// Of earlier studies, where there are any.
+    pub earlier: Option<Earlier>,
 }
 
-impl Model {
+impl Surrogates {
     /// Trains on what was told, and on fantasies.
-    pub fn fit(encoding: &Encoding, search: &mut Search, fantasies: &[Fantasy]) -> Self {
-        let width = encoding.features().len();
-        let Training { rows, targets, logs, .. } = Training::new(encoding, &search.history, fantasies);
+    pub fn fit(&mut self, encoding: &Encoding, search: &mut Search, fantasies: &[Fantasy]) -> Model {
+        let training = Training::new(encoding, &search.history, fantasies);
         // An ask answers in a few tens of milliseconds at 200 trials.
-        let trees = if rows.len() > MANY { Options::default().trees * 2 / 3 } else { Options::default().trees };
+        let trees =
+            if training.rows.len() > MANY { Options::default().trees * 2 / 3 } else { Options::default().trees };
         let options = Options { trees, ..Options::default() };
-        let ensembles = boosting::fit(&rows, width, &targets, &options, &mut search.random);
-        let refused = search.refused().to_vec();
-        let applicable = Applicability::new(encoding, &search.history, &refused, &mut search.random);
-        Self { width, metrics: ensembles.into_iter().zip(logs).collect(), applicable }
+        let Training { rows, targets, .. } = &training;
+        let trees = boosting::fit(rows, encoding.features().len(), targets, &options, &mut search.random);
+        let processes = self.processes.after(&training, fantasies);
+        let transfers = match &mut self.earlier {
+            Some(earlier) => earlier.after(&training, &search.history, fantasies),
+            None => vec![None; trees.len()],
+        };
+        let metrics = trees.into_iter().zip(processes).zip(transfers);
+        let metrics = metrics.map(|((trees, process), transfer)| best(trees, process, transfer)).collect();
+        Model::new(encoding, search, &training, metrics)
     }
 }
 
-impl Surrogate for Model {
-    fn expect(&self, row: &[(usize, f64)], history: &History) -> Expectation {
-        let dense = dense(row, self.width);
-        let metrics = self.metrics.iter().map(|(ensemble, log)| ensemble.belief(row, &dense, *log)).collect();
-        Expectation::new(history, metrics, self.applicable.of(row, &dense))
-    }
-
-    fn errors(&self) -> Vec<f64> {
-        self.metrics.iter().map(|(ensemble, _)| ensemble.error() / ensemble.spread()).collect()
-    }
+fn best(trees: Ensemble, process: Process, transfer: Option<Transfer>) -> Regressor {
+    let (trees, process) = (Regressor::Trees(trees), Regressor::Process(process));
+    let own = if process.error() < MARGIN * trees.error() { process } else { trees };
+    let transfer = transfer.map(Regressor::Transfer);
+    transfer.filter(|transfer| transfer.error() < MARGIN * own.error()).unwrap_or(own)
 }

@@ -1,10 +1,14 @@
 //! The search itself.
 
-use crate::model::Model;
-use aehost_sdk::strategy::{guided::Guided, state::or_automatic, *};
+use crate::model::Surrogates;
+use aehost_sdk::strategy::earlier::Earlier;
+use aehost_sdk::strategy::{guided::Guided, process::Processes, state::or_automatic, *};
 
 /// The search.
-pub struct AeLlm(Guided);
+pub struct AeLlm {
+    guided: Guided,
+    surrogates: Surrogates,
+}
 
 impl Strategy for AeLlm {
     fn describe() -> Description {
@@ -13,29 +17,37 @@ impl Strategy for AeLlm {
             "Learns what techniques do from the trials, and measures what is expected to add most to the front.";
         Description::new(identity!("ae-llm", summary, reference)).parameter(integer(
             "initial",
-            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8.",
+            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8, and 3 where earlier studies are known.",
             0..=1000,
         ))
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let budget = i64::from(problem.budget);
-        let initial = or_automatic(settings.integer("initial")?, (budget / 6).clamp(4, 8));
-        Ok(Self(Guided::new(problem, initial)?))
+        let earlier = std::mem::take(&mut problem.earlier);
+        let cold = (i64::from(problem.budget) / 6).clamp(4, 8);
+        let automatic = if earlier.is_empty() { cold } else { 3 };
+        let guided = Guided::new(problem, or_automatic(settings.integer("initial")?, automatic))?;
+        let Guided { search, encoding, .. } = &guided;
+        let processes = Processes::new(encoding, search.history.metrics().len());
+        let earlier = Earlier::new(&earlier, &search.space, encoding, &search.history);
+        Ok(Self { guided, surrogates: Surrogates { processes, earlier } })
     }
 
     fn ask(&mut self, count: u32, allowed: &impl Feasibility) -> Result<Vec<Proposal>, Error> {
-        let fit = |encoding: &_, search: &mut _, fantasies: &[_]| Some(Model::fit(encoding, search, fantasies));
-        Ok(self.0.ask(count, allowed, fit))
+        let Self { guided, surrogates } = self;
+        let fit = |encoding: &_, search: &mut _, fantasies: &[_]| Some(surrogates.fit(encoding, search, fantasies));
+        Ok(guided.ask(count, allowed, fit))
     }
 
     fn tell(&mut self, observations: Vec<Observation>) -> Result<(), Error> {
-        self.0.search.tell(observations);
+        self.guided.search.tell(observations);
         Ok(())
     }
 
     fn outlook(&self) -> Outlook {
-        self.0.outlook()
+        let mut outlook = self.guided.outlook();
+        outlook.notes.extend(self.surrogates.earlier.as_ref().map(Earlier::words));
+        outlook
     }
 }

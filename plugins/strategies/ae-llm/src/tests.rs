@@ -52,6 +52,44 @@ fn reasons_and_outlook_tell_what_is_expected() {
     assert!(outlook.notes[1].contains("latency "), "{outlook:?}");
 }
 
+/// What forty random configurations did to another model, and the baseline: costs three times as high, and losses by `loss`.
+fn elsewhere(seed: u64, loss: impl Fn(f64, &mut Random) -> f64) -> EarlierStudy {
+    let benchmark = &benchmarks::ALL[2];
+    let space = Space::new((benchmark.problem)(seed, 1).space);
+    let mut random = Random::new(seed + 1000);
+    let sampled = (0..40).map(|_| space.sample(&mut random)).collect::<Vec<_>>();
+    let observe = |(trial, configuration): (usize, Configuration)| {
+        let [cost, lost] = testing::measure(&configuration);
+        let outcome = benchmarks::measured(&[("cost", 3.0 * cost), ("loss", 0.1 + loss(lost, &mut random))]);
+        Observation { trial: trial as u64, configuration, fidelity: 1.0, outcome }
+    };
+    let all = std::iter::once(Configuration::new()).chain(sampled).enumerate();
+    let text = |word: &str| word.to_owned();
+    EarlierStudy {
+        name: text("other"),
+        model: text("m"),
+        device: text("cpu"),
+        observations: all.map(observe).collect(),
+    }
+}
+
+#[test]
+fn what_another_model_showed_helps_and_what_misleads_does_little_harm() {
+    let benchmark = &benchmarks::ALL[2];
+    let volume = |budget: u32, earlier: &dyn Fn(u64) -> Vec<EarlierStudy>| {
+        let reached = |seed| {
+            let problem = Problem { settings: own(), earlier: earlier(seed), ..(benchmark.problem)(seed, budget) };
+            benchmark.solve::<AeLlm>(problem, 1).1
+        };
+        (1..=8).map(reached).sum::<f64>() / 8.0
+    };
+    let (cold, warm) = (volume(10, &|_| vec![]), volume(10, &|seed| vec![elsewhere(seed, |loss, _| 1.5 * loss)]));
+    assert!(warm > cold + 0.03, "{warm:.3}, {cold:.3} cold");
+    let (cold, misled) =
+        (volume(16, &|_| vec![]), volume(16, &|seed| vec![elsewhere(seed, |_, random| random.unit())]));
+    assert!(misled > cold - 0.05, "{misled:.3}, {cold:.3} cold");
+}
+
 #[test]
 #[ignore = "a report"]
 fn report() {

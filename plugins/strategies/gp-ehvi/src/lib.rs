@@ -2,10 +2,10 @@
 //! of feasibility (Gardner et al. 2014). Noise is known from the standard errors that are told: the front that is to be
 //! improved is the one that the processes believe in (Daulton, Balandat, Bakshy 2021 integrate over it instead).
 
-mod model;
-
+use aehost_sdk::strategy::encoding::Encoding;
+use aehost_sdk::strategy::model::{Model, Regressor};
+use aehost_sdk::strategy::surrogate::{Fantasy, Training};
 use aehost_sdk::strategy::{guided::Guided, process::Processes, state::or_automatic, *};
-use model::Model;
 
 struct GpEhvi {
     guided: Guided,
@@ -34,9 +34,11 @@ impl Strategy for GpEhvi {
 
     fn ask(&mut self, count: u32, allowed: &impl Feasibility) -> Result<Vec<Proposal>, Error> {
         let Self { guided, processes } = self;
-        let fit =
-            |encoding: &_, search: &mut _, fantasies: &[_]| Some(Model::fit(encoding, search, processes, fantasies));
-        Ok(guided.ask(count, allowed, fit))
+        Ok(guided.ask(count, allowed, |encoding: &Encoding, search: &mut Search, fantasies: &[Fantasy]| {
+            let training = Training::new(encoding, &search.history, fantasies);
+            let metrics = processes.after(&training, fantasies).into_iter().map(Regressor::Process).collect();
+            Some(Model::new(encoding, search, &training, metrics))
+        }))
     }
 
     fn tell(&mut self, observations: Vec<Observation>) -> Result<(), Error> {

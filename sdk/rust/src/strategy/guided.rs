@@ -30,8 +30,8 @@ pub struct Guided {
 struct State {
     /// Share of hypervolume that is still to be gained.
     remaining: f64,
-    /// Of each metric, in shares of its spread.
-    errors: Vec<f64>,
+    /// Of each metric the error, in shares of its spread, and what predicts it.
+    quality: Vec<(f64, &'static str)>,
 }
 
 impl Guided {
@@ -55,9 +55,9 @@ impl Guided {
     /// What is still to be gained, and how well the surrogates predict.
     pub fn outlook(&self) -> Outlook {
         let mut notes = vec![self.search.history.summary()];
-        if let Some(State { errors, .. }) = &self.outlook {
-            let metrics = self.search.history.metrics().iter().zip(errors);
-            let errors = metrics.map(|(metric, error)| format!("{metric} {:.0} %", 100.0 * error));
+        if let Some(State { quality, .. }) = &self.outlook {
+            let metrics = self.search.history.metrics().iter().zip(quality);
+            let errors = metrics.map(|(metric, (error, by))| format!("{metric} {:.0} % ({by})", 100.0 * error));
             notes.push(format!(
                 "surrogates err on trials left out, in shares of the spread: {}",
                 errors.collect::<Vec<_>>().join(", ")
@@ -78,7 +78,7 @@ fn propose<S: Surrogate>(
         return search.unlike(allowed).map(|found| (found, "unlike anything tried: too little is known".into()));
     }
     let mut model = fit(encoding, search, &[])?;
-    let errors = model.errors();
+    let quality = model.quality();
     // Kriging believer (Ginsbourger, Le Riche, Carraro 2010): what is out counts as measured, with what is expected of it.
     let mut believed = Vec::new();
     if !search.history.pending().is_empty() {
@@ -117,7 +117,7 @@ fn propose<S: Surrogate>(
             neighbours.into_iter().for_each(|neighbour| pool.add(search, neighbour, None));
         }
     }
-    *outlook = Some(State { remaining: worth.remaining(&pool.candidates), errors });
+    *outlook = Some(State { remaining: worth.remaining(&pool.candidates), quality });
     for index in worth.order(&pool.candidates).into_iter().take(TRIES) {
         let candidate = &pool.candidates[index];
         if search.news(&candidate.configuration, allowed) {

@@ -4,6 +4,7 @@
 use super::encoding::{Encoding, Kind};
 use super::search::gaussian::{self, Groups, Hyper, Options, Process};
 use super::search::rows::Row;
+use super::surrogate::{Fantasy, Training};
 
 /// Multiplications that fitting may cost at an ask, for all processes together.
 const WORK: f64 = 1e7;
@@ -58,6 +59,15 @@ impl Processes {
         self.hypers = processes.iter().map(|process| process.hyper().clone()).collect();
         self.turn = (self.turn + fitted) % count;
         processes
+    }
+
+    /// Processes of what was told, fantasies included; those do not change what is known of length scales.
+    pub fn after(&mut self, training: &Training, fantasies: &[Fantasy]) -> Vec<Process> {
+        let Training { rows, targets, variances, .. } = training;
+        match fantasies.is_empty() {
+            true => self.fit(rows, targets, variances),
+            false => self.condition(rows, targets, variances),
+        }
     }
 
     /// Processes conditioned on rows, with the hyperparameters at hand.

@@ -75,12 +75,17 @@ impl Search {
         for _ in 0..count {
             let next = self.designed(allowed).or_else(|| propose(self, allowed)).or_else(|| self.drawn(allowed));
             let Some((configuration, why)) = next else { break };
-            let trial = self.proposed.len() as TrialId;
-            self.proposed.push(configuration.clone());
-            self.history.propose(trial, configuration.clone());
-            proposals.push(Proposal { trial, configuration, fidelity: 1.0, why });
+            proposals.push(self.again(configuration, why));
         }
         proposals
+    }
+
+    /// Proposes a configuration that may have been proposed before, as at another fidelity.
+    pub fn again(&mut self, configuration: Configuration, why: String) -> Proposal {
+        let trial = self.proposed.len() as TrialId;
+        self.proposed.push(configuration.clone());
+        self.history.propose(trial, configuration.clone());
+        Proposal { trial, configuration, fidelity: 1.0, why }
     }
 
     /// Takes in results. What was measured elsewhere is not proposed again, and takes the place of a point of the initial design.

@@ -11,8 +11,9 @@ pub trait Surrogate {
     /// What it expects of an encoded configuration.
     fn expect(&self, row: &[(usize, f64)], history: &History) -> Expectation;
 
-    /// Of each metric the error on trials that it was not trained on, as a share of the metric's standard deviation.
-    fn errors(&self) -> Vec<f64>;
+    /// Of each metric the error on trials that it was not trained on, as a share of the metric's standard deviation, and what
+    /// predicts it.
+    fn quality(&self) -> Vec<(f64, &'static str)>;
 
     /// Whether it knows better than single measurements what measured configurations cost, because it knows their noise.
     fn smooths(&self) -> bool {

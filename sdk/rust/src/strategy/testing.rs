@@ -78,6 +78,7 @@ pub fn mixed_problem(seed: u64) -> Problem {
         settings: vec![],
         budget: 24,
         seed,
+        earlier: vec![],
     }
 }
 

@@ -38,7 +38,12 @@ impl Benchmark {
     /// Runs a search with these settings, `at_once` trials being out at a time; gives its proposals and the share of the scale's
     /// hypervolume that it reached.
     pub fn run<S: Strategy>(&self, seed: u64, budget: u32, settings: &[Setting], at_once: u32) -> (Vec<Proposal>, f64) {
-        let problem = Problem { settings: settings.to_vec(), ..(self.problem)(seed, budget) };
+        self.solve::<S>(Problem { settings: settings.to_vec(), ..(self.problem)(seed, budget) }, at_once)
+    }
+
+    /// The same for the problem with any changes.
+    pub fn solve<S: Strategy>(&self, problem: Problem, at_once: u32) -> (Vec<Proposal>, f64) {
+        let budget = problem.budget;
         let mut history = history::History::new(&problem);
         let mut strategy = S::start(problem).expect("the problem makes sense");
         let baseline = Proposal { trial: 0, configuration: vec![], fidelity: 1.0, why: String::new() };
@@ -49,10 +54,12 @@ impl Benchmark {
                 let told = Observation {
                     trial: proposal.trial,
                     configuration: proposal.configuration.clone(),
-                    fidelity: 1.0,
+                    fidelity: proposal.fidelity,
                     outcome: (self.outcome)(&proposal.configuration),
                 };
-                history.tell(told.clone());
+                if told.fidelity == 1.0 {
+                    history.tell(told.clone());
+                }
                 strategy.tell(vec![told]).expect("a lawful observation");
                 if proposal.trial > 0 {
                     proposals.push(proposal);
@@ -139,6 +146,7 @@ pub fn minimise(space: Vec<TechniqueSpace>, objectives: &[&str], seed: u64, budg
         settings: vec![],
         budget,
         seed,
+        earlier: vec![],
     }
 }
 
