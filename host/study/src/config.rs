@@ -117,7 +117,7 @@ pub struct StrategySection {
 
 impl Default for StrategySection {
     fn default() -> Self {
-        Self { id: "nsga2".into(), warm_start: true, settings: Settings::default() }
+        Self { id: "ae-llm".into(), warm_start: true, settings: Settings::default() }
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Arguments {
     /// A hard limit; repeatable [default: 'accuracy drop <= 1.2 %']
     #[arg(long, value_name = "METRIC <= BOUND")]
     pub constraint: Vec<Constraint>,
-    /// Who proposes configurations [default: nsga2]
+    /// Who proposes configurations [default: ae-llm]
     #[arg(long, value_name = "ID")]
     pub strategy: Option<String>,
     /// Tell the strategy nothing of the earlier studies in the store

@@ -25,7 +25,7 @@ fn an_empty_file_is_the_default_study() {
             ("divergence", None, Some(1), Some(6)),
         ]
     );
-    assert_eq!((file.strategy.id.as_str(), file.budget.trials()), ("nsga2", 24));
+    assert_eq!((file.strategy.id.as_str(), file.budget.trials()), ("ae-llm", 24));
     assert_eq!(file.budget.time(), TimeLimit(Some(900.0)));
     let patient = parse("[budget]\nuntil-converged = true").unwrap().resolve(&Overrides::default()).unwrap();
     assert_eq!((patient.budget.trials(), patient.budget.time()), (200, TimeLimit(None)));
