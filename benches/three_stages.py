@@ -17,7 +17,7 @@ FILE = Path("examples/three-stages.toml")
 STAGES = {
     "architecture": (["depth-pruning", "width-pruning"], 12),
     "fine-tuning": (["lora"], 6),
-    "inference": (["round-to-nearest", "gptq"], 16),
+    "inference": (["round-to-nearest", "gptq"], 24),
     "all": (None, 24),
 }
 

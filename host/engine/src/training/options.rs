@@ -170,3 +170,18 @@ impl TrainingOptions {
             }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TrainingOptions;
+
+    #[test]
+    fn a_share_of_the_steps_keeps_one_where_there_is_one() {
+        let shortened = |steps, share| {
+            let options = TrainingOptions { steps, warm_up: 10, ..TrainingOptions::default() }.shortened(share);
+            (options.steps, options.warm_up)
+        };
+        assert_eq!([shortened(160, 0.25), shortened(3, 0.1), shortened(0, 0.1)], [(40, 3), (1, 1), (0, 1)]);
+        assert_eq!(shortened(160, 1.0), (160, 10));
+    }
+}

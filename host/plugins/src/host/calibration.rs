@@ -19,16 +19,16 @@ fn calibration(state: &State) -> Result<Arc<Calibration>, Fault> {
     state.services.calibration.clone().ok_or_else(none)
 }
 
-/// How many of the tokens asked for are used in this trial.
-fn granted(state: &State, tokens: u32) -> usize {
-    let share = state.services.fidelity.unwrap_or(1.0);
+/// How many of the tokens asked for are used at this fidelity.
+fn granted(tokens: u32, fidelity: Option<f64>) -> usize {
+    let share = fidelity.unwrap_or(1.0);
     let least = LEAST_TOKENS.min(tokens as usize);
     ((f64::from(tokens) * share).ceil() as usize).max(least)
 }
 
 impl wit::Host for HostCall<'_> {
     fn collect(&mut self, model: Resource<Editor>, wanted: Vec<wit::Wanted>, tokens: u32) -> Answer<wit::Statistics> {
-        let (calibration, tokens) = (calibration(self)?, granted(self, tokens));
+        let (calibration, tokens) = (calibration(self)?, granted(tokens, self.services.fidelity));
         let wanted = wanted
             .into_iter()
             .map(|w| {
@@ -52,9 +52,20 @@ impl wit::Host for HostCall<'_> {
     }
 
     fn divergence(&mut self, model: Resource<Editor>, tokens: u32) -> Answer<f64> {
-        let (calibration, tokens) = (calibration(self)?, granted(self, tokens));
+        let (calibration, tokens) = (calibration(self)?, granted(tokens, self.services.fidelity));
         let variant = self.editor(&model)?;
         variant.check()?;
         Ok(calibration.divergence(variant, tokens)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::granted;
+
+    #[test]
+    fn lower_fidelity_takes_its_share_of_the_tokens_but_never_too_few() {
+        let all = [(2048, None), (2048, Some(1.0)), (2048, Some(0.5)), (2048, Some(0.01)), (100, Some(0.1))];
+        assert_eq!(all.map(|(tokens, fidelity)| granted(tokens, fidelity)), [2048, 2048, 1024, 512, 100]);
     }
 }
