@@ -10,8 +10,10 @@ use aehost_sdk::strategy::search::boosting::{self, Ensemble, Options};
 use aehost_sdk::strategy::search::gaussian::Process;
 use aehost_sdk::strategy::surrogate::{Fantasy, Training};
 
-/// From so many rows on a fit must be short.
+/// From so many rows on a fit must be short, for an ask at 200 trials to take less than 200 ms.
 const MANY: usize = 100;
+/// From so many rows on earlier studies tell nothing that was not learnt here, and would cost time.
+const ENOUGH: usize = 40;
 /// A process knows its length scales from the very trials that it is judged by: its error must be smaller by this.
 const MARGIN: f64 = 0.9;
 
@@ -27,7 +29,6 @@ impl Surrogates {
     /// Trains on what was told, and on fantasies.
     pub fn fit(&mut self, encoding: &Encoding, search: &mut Search, fantasies: &[Fantasy]) -> Model {
         let training = Training::new(encoding, &search.history, fantasies);
-        // An ask answers in a few tens of milliseconds at 200 trials.
         let trees =
             if training.rows.len() > MANY { Options::default().trees * 2 / 3 } else { Options::default().trees };
         let options = Options { trees, ..Options::default() };
@@ -35,8 +36,8 @@ impl Surrogates {
         let trees = boosting::fit(rows, encoding.features().len(), targets, &options, &mut search.random);
         let processes = self.processes.after(&training, fantasies);
         let transfers = match &mut self.earlier {
-            Some(earlier) => earlier.after(&training, &search.history, fantasies),
-            None => vec![None; trees.len()],
+            Some(earlier) if rows.len() < ENOUGH => earlier.after(&training, &search.history, fantasies),
+            _ => vec![None; trees.len()],
         };
         let metrics = trees.into_iter().zip(processes).zip(transfers);
         let metrics = metrics.map(|((trees, process), transfer)| best(trees, process, transfer)).collect();
