@@ -7,14 +7,14 @@ mod support;
 
 use aehost_common::{Code, Point, Settings};
 use aehost_engine::{
-    Device, EngineError, Model, Rows, Sequence, Trainable, Trainer, TrainingData, TrainingOptions, Variant,
+    Device, EngineError, Model, Rows, Sequence, Tensor, Trainable, Trainer, TrainingData, TrainingOptions, Variant,
 };
 use aehost_plugins::{Catalog, Limits, Surroundings};
 use aehost_study::{Choice, Space, TechniqueSpace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use support::{built_by, built_ins, model, options, root};
+use support::{built_by, built_ins, fetched, model, options, root};
 
 /// A text with a rule: each token is the one before and 7 more, of sixteen.
 fn text() -> Vec<u32> {
@@ -206,6 +206,51 @@ fn adapters_are_written_as_peft_writes_them() {
         let refused = variant.save_adapters(folder.path()).unwrap_err().to_string();
         assert!(refused.contains(why), "{words}: {refused}");
     }
+}
+
+/// Adapters of the default model's attention, the rows of which stand in another order in its GGUF file than in peft.
+#[test]
+fn a_saved_adapter_gives_the_same_logits_in_peft() {
+    let Some(path) = fetched() else { return };
+    let fixtures = root().join("tests/fixtures/gradients");
+    let load = |file: &str| candle_core::safetensors::load(fixtures.join(file), &Device::Cpu).unwrap();
+    let tokens: Vec<i64> = load("smollm2/reference.safetensors")["tokens"].flatten_all().unwrap().to_vec1().unwrap();
+    let tokens: Vec<u32> = tokens.into_iter().map(|token| token as u32).collect();
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let bench =
+        Bench::of(built_by(&catalog, &path), TrainingData { text: tokens.repeat(8), pairs: vec![], held_out: 0 });
+    let words = "lora:rank=1,targets=attention,steps=4,batch=1,sequence-tokens=64,learning-rate=0.003,merge=off";
+    let adapted = bench.apply(words).unwrap();
+    if std::env::var_os("AEHOST_UPDATE_SNAPSHOTS").is_some() {
+        adapted.save_adapters(&fixtures.join("saved")).unwrap();
+        panic!("the adapter is written anew: have peft read it, as the README of {} says", fixtures.display());
+    }
+
+    let gap = |found: &Tensor, expected: &Tensor| {
+        let [found, expected] = [found, expected].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+        found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest
+    };
+    let folder = tempfile::tempdir().unwrap();
+    adapted.save_adapters(folder.path()).unwrap();
+    let known = load("saved/adapter_model.safetensors");
+    let written =
+        candle_core::safetensors::load(folder.path().join("adapter_model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(written.len(), known.len());
+    // Training on another processor rounds elsewhere.
+    let worst = known.iter().map(|(name, tensor)| gap(&written[name], tensor)).fold(0f32, f32::max);
+    assert!(worst < 0.05, "what is saved is off by {worst}");
+
+    let expected = load("saved/reference.safetensors").remove("logits").unwrap();
+    let off = |variant: &Variant| {
+        let model = Model::new(variant, &Device::Cpu, 2).unwrap();
+        let part = Sequence { tokens: &tokens, branches: None, cache: &mut model.cache(), rows: Rows::Last };
+        gap(&model.forward(&mut [part]).unwrap(), &expected)
+    };
+    let (after, before) = (off(&adapted), off(&bench.base));
+    println!("what is saved is off by {worst:.1e}, logits by {after:.1e} with the adapter, by {before:.1e} without");
+    assert!(after < 1e-3 && before > 0.1, "{after}, {before}");
 }
 
 fn points(trainer: &Trainer, variant: &mut Variant, stop: Option<usize>) -> Result<Vec<Point>, EngineError> {
