@@ -204,16 +204,54 @@ const BETTER: &[(&str, &str, f64)] = &[
     ("cache-eviction:policy=latest,tokens=128", "cache-eviction:policy=window,tokens=128", 0.7),
 ];
 
+/// Which share of the cache's bytes is left, at most, with 4096 tokens.
+const CACHES: &[(&str, f64)] = &[
+    ("kv-cache", 0.54),
+    ("kv-cache:dtype=affine4", 0.34),
+    ("kv-cache:dtype=affine2", 0.22),
+    ("cache-eviction:policy=window,tokens=128", 0.13),
+    ("cache-eviction:policy=latest,tokens=128", 0.13),
+    ("grouped-query", 0.34),
+    ("latent-attention", 0.67),
+];
+
+/// The default model, a text to calibrate on, and another to measure on.
+fn default_model() -> Option<(Variant, Vec<u32>, Calibration)> {
+    let (checkpoint, base) = support::default_model()?;
+    let text = std::fs::read_to_string(support::root().join("tests/fixtures/techniques/text.txt")).unwrap();
+    let tokens = checkpoint.tokenizer().unwrap().encode(&text, false).unwrap();
+    let (calibration, other) = tokens.split_at(tokens.len() / 2);
+    let measured = Calibration::new(other.to_vec(), base.clone(), Device::Cpu, 2);
+    Some((base, calibration.to_vec(), measured))
+}
+
+/// The default model has no experts, so it gets some first.
+#[test]
+fn a_mixture_made_of_the_default_model_gets_fewer_experts() {
+    let Some((base, calibration, measured)) = default_model() else { return };
+    let dense = Bench::new(base, calibration.clone());
+    let mixture = dense.apply(&dense.words("mixture-of-experts")).unwrap();
+    let (before, bytes) = (measured.divergence(&mixture, 512).unwrap(), mixture.weight_bytes() as f64);
+    let mixture = Bench::new(mixture, calibration);
+    // At most this divergence, and share of the bytes: embeddings and shared experts stay.
+    for (words, divergence, share) in [
+        ("expert-reduction", 1.13, 0.93),
+        ("expert-reduction:experts=0.75,criterion=frequency", 1.13, 0.93),
+        ("expert-reduction:experts=0.5", 2.4, 0.78),
+        ("expert-reduction:experts=1,top-k=0.75", 1.0, 1.0),
+    ] {
+        let fewer = mixture.apply(&mixture.words(words)).unwrap();
+        let (after, left) = (measured.divergence(&fewer, 512).unwrap(), fewer.weight_bytes() as f64 / bytes);
+        println!("{words}: {before:.3} to {after:.3} nats a token, {left:.3} of the bytes");
+        assert!(after < divergence && left <= share, "{words}: {after} nats, {left} of the bytes");
+    }
+}
+
 #[test]
 fn techniques_have_their_effects_on_the_default_model() {
-    let Some((checkpoint, base)) = support::default_model() else { return };
-    let tokenizer = checkpoint.tokenizer().unwrap();
-    let text = std::fs::read_to_string(support::root().join("tests/fixtures/techniques/text.txt")).unwrap();
-    let tokens = tokenizer.encode(&text, false).unwrap();
-    // What is measured on must not be what was calibrated on.
-    let (calibration, other) = tokens.split_at(tokens.len() / 2);
-    let bench = Bench::new(base.clone(), calibration.to_vec());
-    let measured = Calibration::new(other.to_vec(), base.clone(), Device::Cpu, 2);
+    let Some((base, calibration, measured)) = default_model() else { return };
+    let bench = Bench::new(base.clone(), calibration);
+    let cache = |variant: &Variant| variant.cache_bytes(1, 4096) as f64 / base.cache_bytes(1, 4096) as f64;
     let (mut wrong, mut divergences) = (Vec::new(), BTreeMap::new());
     for Effect(words, divergence, bytes, seconds) in EFFECTS {
         let start = Instant::now();
@@ -226,6 +264,13 @@ fn techniques_have_their_effects_on_the_default_model() {
             wrong.push(format!("{words}: {found} nats, {share} of the bytes, {took:?}"));
         }
         divergences.insert(*words, found);
+        if let Some((_, most)) = CACHES.iter().find(|(of, _)| of == words) {
+            let left = cache(&variant);
+            println!("{words}: {left:.3} of the cache");
+            if left > *most {
+                wrong.push(format!("{words}: {left} of the cache"));
+            }
+        }
     }
     for (better, worse, share) in BETTER {
         let (found, than) = (divergences[better], divergences[worse]);
