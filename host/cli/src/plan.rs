@@ -11,7 +11,7 @@ use aehost_meter::HardwareProfile;
 use aehost_plugins::{Catalog, Options};
 use aehost_study::{
     Companion, Conditions, Constraint, DeclaredPower, EvaluatorSection, EvaluatorUse, Objective, PluginRecord,
-    Reference, Scenario, StudyFile, StudyRecord, TechniqueSpace, narrowed,
+    Reference, Scenario, StudyFile, StudyRecord, TechniqueSpace, Weight, narrowed,
 };
 use aehost_worker::{CalibrationSetup, Description, PowerModelSetup, Setup, Supervisor, TrainingSetup};
 use anyhow::{Context, Result};
@@ -212,6 +212,8 @@ impl Plan {
             file.study.objectives.iter().map(|words| Objective::resolve(words, &accuracy_metric, &found.metrics));
         let objectives = objectives.collect::<Result<Vec<_>, _>>()?;
         file.study.constraints.iter().try_for_each(|c: &Constraint| c.check(&found.metrics))?;
+        let weights = file.study.weights.iter().map(|text| Weight::resolve(text, &accuracy_metric, &found.metrics));
+        let weights = weights.collect::<Result<_, _>>().map_err(|e| usage(e.to_string()))?;
         if found.space.is_empty() {
             let reasons: String = found.not_applicable.iter().map(|(id, why)| format!("\n  {id}: {why}")).collect();
             return Err(usage(format!("no technique applies to this model, so there is nothing to search{reasons}")));
@@ -235,6 +237,7 @@ impl Plan {
             accuracy_metric,
             objectives,
             constraints: file.study.constraints.clone(),
+            weights,
             strategy: file.strategy.id.clone(),
             strategy_settings: strategy_settings(file, catalog)?,
             budget_trials: file.budget.trials(),

@@ -20,7 +20,7 @@ mod technique;
 mod wasi;
 
 pub use catalog::{Catalog, Options};
-pub use conformance::{Check, Conformance, conformance};
+pub use conformance::{Check, Conformance, conformance, strategy_promises};
 pub use error::PluginError;
 pub use evaluator::{Baseline, Evaluator, EvaluatorMeasurement};
 pub use family::Family;

@@ -1,7 +1,10 @@
 //! Figures as people read them: bytes in MiB, shares in percent, four significant digits, and a name for each metric that
 //! says what it is. Every view goes through here, so that one figure looks the same everywhere.
 
-use aehost_study::metrics;
+use aehost_study::{TrialId, metrics};
+
+/// Trials that are named before the rest is counted.
+const SHOWN: usize = 4;
 
 /// How a metric's stored unit is shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,14 @@ impl Scale {
 /// A shown figure and its unit, if it has one.
 pub(crate) fn with_unit(shown: String, unit: &str) -> String {
     if unit.is_empty() { shown } else { format!("{shown} {unit}") }
+}
+
+/// Trials by their numbers, the first few of many: `3, 5, 9 and 4 more`.
+pub(crate) fn trials(ids: &[TrialId]) -> String {
+    let (shown, more) = ids.split_at(ids.len().min(SHOWN));
+    let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    shown.join(", ") + &more
 }
 
 /// Three or four significant digits: 0.123, 1.23, 12.3, 123.4, 1234.

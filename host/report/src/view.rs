@@ -47,10 +47,22 @@ pub(crate) struct Row<'a> {
     pub place: Place,
     /// The baseline and the recommended trial may be on the front or not.
     pub on_front: bool,
+    /// Where it is on the front: what the noise does not tell it from.
+    pub may_be_dominated_by: &'a [TrialId],
     /// By the confirmation where there is one.
     pub feasible: bool,
     pub screening: Option<Measured<'a>>,
     pub confirmed: Option<Measured<'a>>,
+}
+
+/// What the efficiency score is.
+pub(crate) fn score_meaning(record: &StudyRecord) -> String {
+    let weights = record.weights.iter().map(|w| format!("{} ({})", label(&w.metric), w.weight));
+    let over = match record.weights.is_empty() {
+        true => "latency, memory, and energy where it is measured".to_owned(),
+        false => weights.collect::<Vec<_>>().join(", ") + ", by these weights",
+    };
+    format!("geometric mean of how many times better than the baseline it is in {over}")
 }
 
 /// A metric as it is shown.
@@ -95,6 +107,7 @@ impl<'a> View<'a> {
                 trial: find(analysed.trial)?,
                 place,
                 on_front: analysed.on_front,
+                may_be_dominated_by: &analysed.may_be_dominated_by,
                 feasible: analysed.feasible,
                 screening: analysed.screening.as_ref().and_then(measured),
                 confirmed: analysed.confirmed.as_ref().and_then(measured),

@@ -9,6 +9,7 @@ mod tests;
 pub use json::pareto_json;
 
 use crate::confirmation::confirmations;
+use crate::doubt::may_dominate;
 use crate::importance::{Features, importance};
 use crate::points::{on_front, place, scaled};
 use crate::{Figures, Importance, Measurements, Objective, Purpose, StudyRecord, TechniqueSpace, Trial, TrialId};
@@ -55,6 +56,9 @@ pub struct TrialAnalysis {
     pub feasible: bool,
     /// Whether it is on the front.
     pub on_front: bool,
+    /// Where it is: the feasible trials that may dominate it, because it is significantly better than them (one-sided, 95 %) in
+    /// no objective.
+    pub may_be_dominated_by: Vec<TrialId>,
 }
 
 /// The feasible trials of best efficiency score, by their headline figures, among those that restrict themselves.
@@ -102,7 +106,14 @@ impl Analysis {
                     .zip(confirmations.get(&trial.id))
                     .and_then(|(baseline, confirmation)| Figures::of(record, baseline, confirmation));
                 let feasible = confirmed.as_ref().or(screening.as_ref()).is_some_and(|f| f.feasible);
-                TrialAnalysis { trial: trial.id, screening, confirmed, feasible, on_front: false }
+                TrialAnalysis {
+                    trial: trial.id,
+                    screening,
+                    confirmed,
+                    feasible,
+                    on_front: false,
+                    may_be_dominated_by: vec![],
+                }
             })
             .collect();
         let verdict = |id: TrialId| {
@@ -111,8 +122,15 @@ impl Analysis {
         };
         let placed = scaled(&place(record, &trials, verdict));
         let front: Vec<TrialId> = on_front(&placed).into_iter().map(|p| p.trial).collect();
+        let candidates: Vec<&Trial> =
+            placed.iter().filter(|p| p.point.feasible()).filter_map(|p| find(&trials, p.trial)).collect();
         for trial in &mut analysed {
             trial.on_front = front.contains(&trial.trial);
+            if trial.on_front
+                && let Some(own) = find(&trials, trial.trial)
+            {
+                trial.may_be_dominated_by = may_dominate(record, own, candidates.iter().copied());
+            }
         }
         let reference = vec![1.1; record.objectives.len()];
         let mut seen: Vec<Vec<f64>> = Vec::with_capacity(placed.len());
@@ -208,5 +226,9 @@ fn importances(record: &StudyRecord, trials: &[Trial], analysed: &[TrialAnalysis
 
 /// The measurements of a stored trial.
 fn measurements(trials: &[Trial], id: TrialId) -> Option<&Measurements> {
-    trials.iter().find(|t| t.id == id)?.outcome.measurements()
+    find(trials, id)?.outcome.measurements()
+}
+
+fn find(trials: &[Trial], id: TrialId) -> Option<&Trial> {
+    trials.iter().find(|t| t.id == id)
 }

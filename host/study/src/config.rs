@@ -63,6 +63,8 @@ pub struct StudySection {
     pub objectives: Vec<String>,
     /// Hard limits.
     pub constraints: Vec<Constraint>,
+    /// What counts in the efficiency score, as `latency.e2e=2`; latency, memory and energy equally when empty.
+    pub weights: Vec<String>,
     /// Whether the baseline, the recommended point and its neighbours are measured again on more data at the end.
     pub confirm: bool,
 }
@@ -81,6 +83,7 @@ impl Default for StudySection {
             techniques: Vec::new(),
             objectives: [ACCURACY, "latency.e2e", "memory.peak"].map(String::from).into(),
             constraints: vec![Constraint::parse("accuracy drop <= 1.2 %").expect("the default constraint is valid")],
+            weights: Vec::new(),
             confirm: true,
         }
     }

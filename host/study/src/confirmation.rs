@@ -1,9 +1,11 @@
 //! Which trials are measured again at full fidelity when the search has ended: the baseline first; then the candidate that
 //! is expected to gain most, which weighs its efficiency score with the probability that it satisfies the constraints; its
-//! two nearest neighbours on the front; and, while none of these holds what it promised, the next candidates.
+//! two nearest neighbours on the front, those first which may dominate it as far as the noise tells; and, while none of these
+//! holds what it promised, the next candidates.
 //!
 //! Each step follows from the stored trials alone, so an interrupted confirmation goes on where it was.
 
+use crate::doubt::may_dominate;
 use crate::points::{self, Placed};
 use crate::{Figures, Outcome, Purpose, StudyRecord, Trial, TrialId};
 use std::collections::BTreeMap;
@@ -37,7 +39,8 @@ pub(crate) fn next(record: &StudyRecord, trials: &[Trial], placed: &[Placed]) ->
     let candidates = candidates(record, baseline, trials);
     let first = *candidates.first()?;
     let mut wanted = vec![first];
-    wanted.extend(neighbours(first, placed).into_iter().filter(|id| *id != baseline.id).take(NEIGHBOURS));
+    let rivals = rivals(record, trials, first, placed).into_iter().filter(|id| *id != baseline.id);
+    wanted.extend(rivals.take(NEIGHBOURS));
     if !matches!(confirmed_baseline.outcome, Outcome::Ok { .. }) {
         return None;
     }
@@ -69,14 +72,19 @@ fn candidates(record: &StudyRecord, baseline: &Trial, trials: &[Trial]) -> Vec<T
     gains.into_iter().map(|(id, _)| id).collect()
 }
 
-/// The points of the front by distance from `trial`, which need not be on it: luck on few items beats what is better.
-fn neighbours(trial: TrialId, placed: &[Placed]) -> Vec<TrialId> {
+/// The points of the front that are to be told from `trial`: those that may dominate it, then the others, by distance. `trial`
+/// need not be on the front: luck on few items beats what is better.
+fn rivals(record: &StudyRecord, trials: &[Trial], trial: TrialId, placed: &[Placed]) -> Vec<TrialId> {
     let Some(own) = placed.iter().find(|p| p.trial == trial) else { return Vec::new() };
+    let others: Vec<&Placed> = points::on_front(placed).into_iter().filter(|p| p.trial != trial).collect();
+    let measured = |id: TrialId| trials.iter().find(|t| t.id == id);
+    let open = measured(trial)
+        .map_or_else(Vec::new, |own| may_dominate(record, own, others.iter().filter_map(|p| measured(p.trial))));
     let distance = |p: &Placed| p.point.costs.iter().zip(&own.point.costs).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-    let mut others: Vec<(TrialId, f64)> =
-        points::on_front(placed).into_iter().filter(|p| p.trial != trial).map(|p| (p.trial, distance(p))).collect();
-    others.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-    others.into_iter().map(|(id, _)| id).collect()
+    let mut others: Vec<(bool, f64, TrialId)> =
+        others.into_iter().map(|p| (!open.contains(&p.trial), distance(p), p.trial)).collect();
+    others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+    others.into_iter().map(|(.., id)| id).collect()
 }
 
 #[cfg(test)]
@@ -129,7 +137,22 @@ mod tests {
         trials[2] = trial(2, &[("a", 2)], figures(49.99, 0.485));
         let placed = points::scaled(&points::place(&study("s"), &trials, |_| None));
         assert!(points::on_front(&placed).iter().all(|p| p.trial != TrialId(1)));
-        assert_eq!(neighbours(TrialId(1), &placed)[0], TrialId(2));
+        assert_eq!(rivals(&study("s"), &trials, TrialId(1), &placed)[0], TrialId(2));
+    }
+
+    #[test]
+    fn what_may_dominate_the_candidate_comes_before_what_is_nearer() {
+        let mut trials = searched();
+        // Trial 2 is nearer, but slower beyond doubt; trial 3 may be slower by luck.
+        trials[2] = trial(2, &[("a", 2)], figures(51.5, 0.485));
+        trials[3] = trial(3, &[("a", 3)], figures(52.0, 0.5));
+        for (id, standard_error) in [(1, 0.5), (2, 0.1), (3, 5.0)] {
+            let Outcome::Ok { measurements } = &mut trials[id].outcome else { unreachable!() };
+            let latency = measurements.metrics.get_mut("latency.e2e_ms").unwrap();
+            (latency.standard_error, latency.samples) = (standard_error, vec![latency.value; 30]);
+        }
+        let placed = points::scaled(&points::place(&study("s"), &trials, |_| None));
+        assert_eq!(rivals(&study("s"), &trials, TrialId(1), &placed)[..2], [TrialId(3), TrialId(2)]);
     }
 
     #[test]

@@ -7,9 +7,12 @@
 //! only confirmed figures are headlines.
 
 use crate::{
-    Constraint, Drop, Estimate, Measurements, Outcome, Provenance, StudyRecord, Trial, TrialId, accuracy_drop, metrics,
+    Constraint, Drop, Estimate, Measurements, Outcome, Provenance, StudyRecord, Trial, TrialId, Weight, accuracy_drop,
+    metrics,
 };
+use aehost_common::Direction;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The judgement of one measured trial.
@@ -31,12 +34,13 @@ pub struct Figures {
     pub probability_feasible: f64,
 }
 
-/// Geometric mean of baseline/trial over latency, memory, and energy where it was measured (not estimated).
+/// Geometric mean of how much better it is than the baseline in the metrics that the study weighs: latency, memory, and energy
+/// where it was measured (not estimated), unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Efficiency {
     /// The mean; more than 1 is cheaper than the baseline.
     pub score: f64,
-    /// Baseline/trial by metric.
+    /// By metric baseline/trial, or trial/baseline where more is better.
     pub factors: BTreeMap<String, f64>,
 }
 
@@ -75,7 +79,7 @@ impl Figures {
                 false => probability(constraint, &e),
             });
         }
-        let efficiency = Efficiency::of(base, own);
+        let efficiency = Efficiency::of(record.weights(), base, own);
         let feasible = violations.is_empty();
         Some(Self { measured_in: trial.id, accuracy_drop, efficiency, violations, feasible, probability_feasible })
     }
@@ -92,16 +96,30 @@ impl Figures {
 }
 
 impl Efficiency {
-    fn of(baseline: &Measurements, trial: &Measurements) -> Option<Self> {
+    fn of(weights: Cow<[Weight]>, baseline: &Measurements, trial: &Measurements) -> Option<Self> {
         let factor = |name: &str| {
             let (base, own) = (baseline.metrics.get(name)?, trial.metrics.get(name)?);
             let measured = base.provenance == Provenance::Measured && own.provenance == Provenance::Measured;
-            (measured && base.value > 0.0 && own.value > 0.0).then(|| (name.to_owned(), base.value / own.value))
+            let ratio = match own.direction {
+                Direction::Minimize => base.value / own.value,
+                Direction::Maximize => own.value / base.value,
+            };
+            (measured && base.value > 0.0 && own.value > 0.0).then_some(ratio)
         };
-        let mut factors = BTreeMap::from([factor(metrics::END_TO_END)?, factor(metrics::PEAK_MEMORY)?]);
-        factors.extend(factor(metrics::ENERGY));
-        let score = (factors.values().map(|f| f.ln()).sum::<f64>() / factors.len() as f64).exp();
-        Some(Self { score, factors })
+        let (mut factors, mut logarithms, mut total) = (BTreeMap::new(), 0.0, 0.0);
+        for Weight { metric, weight } in weights.iter() {
+            let Some(factor) = factor(metric) else {
+                // Few machines measure it.
+                if metric == metrics::ENERGY {
+                    continue;
+                }
+                return None;
+            };
+            factors.insert(metric.clone(), factor);
+            logarithms += weight * factor.ln();
+            total += weight;
+        }
+        (total > 0.0).then(|| Self { score: (logarithms / total).exp(), factors })
     }
 }
 
@@ -155,7 +173,6 @@ mod tests {
     use super::*;
     use crate::Measurement;
     use crate::fixtures::{measured, study, trial};
-    use aehost_common::Direction;
 
     fn cost(latency: f64, memory: f64) -> Outcome {
         measured(&[("latency.e2e_ms", latency), ("memory.peak_bytes", memory), ("multiple-choice.acc", 0.5)])
@@ -167,6 +184,25 @@ mod tests {
         let figures = Figures::of(&study("s"), &base, &own).unwrap();
         assert!((figures.score().unwrap() - 6.0).abs() < 1e-12);
         assert!((Figures::of(&study("s"), &base, &base).unwrap().score().unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn weights_say_what_counts_in_the_score() {
+        let (base, own) = (trial(0, &[], cost(80.0, 90.0)), trial(1, &[("a", 1)], cost(20.0, 10.0)));
+        let score = |weights: &[&str]| {
+            let mut record = study("s");
+            let weight = |text: &&str| Weight::resolve(text, &record.accuracy_metric, &record.metrics).unwrap();
+            record.weights = weights.iter().map(weight).collect();
+            Figures::of(&record, &base, &own).unwrap().score()
+        };
+        // Four times as fast, a ninth of the memory, equal accuracy.
+        let close = |score: Option<f64>, expected: f64| assert!((score.unwrap() - expected).abs() < 1e-12, "{score:?}");
+        close(score(&["latency.e2e=1"]), 4.0);
+        close(score(&["latency.e2e=2", "memory.peak=1"]), (4.0f64 * 4.0 * 9.0).cbrt());
+        close(score(&["memory.peak=3", "accuracy=1"]), 9f64.powf(0.75));
+        close(score(&["memory.peak=1", "energy=5"]), 9.0);
+        assert_eq!(score(&["memory.peak=1", "latency.ttft=1"]), None, "what was not measured");
+        assert_eq!(score(&["energy=1"]), None);
     }
 
     #[test]

@@ -115,6 +115,7 @@ pub fn study(name: &str) -> StudyRecord {
             objective(metrics::PEAK_MEMORY, Direction::Minimize),
         ],
         constraints: vec![Constraint::parse("accuracy drop <= 5 %").unwrap()],
+        weights: vec![],
         strategy: "sweep".into(),
         strategy_settings: Settings::default(),
         budget_trials: 12,

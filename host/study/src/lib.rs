@@ -6,6 +6,7 @@ mod conditions;
 mod config;
 mod confirmation;
 mod constraint;
+mod doubt;
 mod earlier;
 mod event;
 mod figures;
@@ -24,6 +25,7 @@ mod store;
 mod student;
 mod timings;
 mod traits;
+mod weight;
 
 pub use analysis::{Analysis, Contenders, Recommendation, TrialAnalysis, pareto_json};
 pub use conditions::{Companion, Conditions, DeclaredPower, Reference};
@@ -48,3 +50,4 @@ pub use stats::{
 pub use store::{RunLock, Store, StoreError, StudySummary};
 pub use timings::TimingsSummary;
 pub use traits::*;
+pub use weight::{Weight, WeightError};

@@ -1,10 +1,12 @@
 //! The data of a study: what was proposed, what was measured, and what the user asked for. Everything here is plain data
 //! with a JSON form; the store keeps it, the report draws it, workers send it.
 
+use crate::Weight;
 use aehost_common::{
     Code, Curve, Direction, EvaluatorDescription, Fault, Metric, Parameter, Settings, Stage, TechniqueDescription,
 };
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The number of a trial in its study; 0 is the baseline.
@@ -322,6 +324,9 @@ pub struct StudyRecord {
     pub objectives: Vec<Objective>,
     /// Hard limits.
     pub constraints: Vec<crate::Constraint>,
+    /// What counts in the efficiency score; [`Weight::default_ones`] when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<Weight>,
     /// The strategy's id.
     pub strategy: String,
     /// Its settings, complete.
@@ -353,6 +358,14 @@ pub struct StudyRecord {
 }
 
 impl StudyRecord {
+    /// What counts in the efficiency score, and how much.
+    pub fn weights(&self) -> Cow<'_, [Weight]> {
+        match self.weights.is_empty() {
+            true => Cow::Owned(Weight::default_ones().into()),
+            false => Cow::Borrowed(&self.weights),
+        }
+    }
+
     /// Whether a configuration trains the model, which may make it better.
     pub fn trains(&self, configuration: &Configuration) -> bool {
         let stage = |id: &str| self.space.iter().find(|t| t.description.identity.id == id).map(|t| t.description.stage);

@@ -155,6 +155,19 @@ pub fn compare(baseline: &Measurement, trial: &Measurement) -> Option<Comparison
         .then_some(comparison)
 }
 
+/// Trial less baseline, by pairs of samples where `pairs` says so and there are some. None when a figure is not finite.
+pub(crate) fn difference(baseline: &Measurement, trial: &Measurement, pairs: bool) -> Option<Estimate> {
+    let paired = if pairs { paired(baseline, trial) } else { None };
+    let difference = paired.map_or_else(|| independent_difference(baseline, trial), |comparison| comparison.difference);
+    (difference.value.is_finite() && difference.standard_error.is_finite()).then_some(difference)
+}
+
+fn independent_difference(baseline: &Measurement, trial: &Measurement) -> Estimate {
+    let (b, x) = (baseline.estimate(), trial.estimate());
+    let standard_error = b.standard_error.hypot(x.standard_error);
+    Estimate { value: x.value - b.value, standard_error, degrees: b.degrees.min(x.degrees) }
+}
+
 fn paired(baseline: &Measurement, trial: &Measurement) -> Option<Comparison> {
     if baseline.transform != trial.transform {
         return None;
@@ -196,12 +209,12 @@ fn independent(baseline: &Measurement, trial: &Measurement) -> Option<Comparison
     if b.value == 0.0 {
         return None;
     }
-    let degrees = b.degrees.min(x.degrees);
+    let difference = independent_difference(baseline, trial);
     let ratio = x.value / b.value;
-    let combined = |from: f64, to: f64| (from * b.standard_error).hypot(to * x.standard_error);
+    let standard_error = (ratio / b.value * b.standard_error).hypot(x.standard_error / b.value);
     Some(Comparison {
-        difference: Estimate { value: x.value - b.value, standard_error: combined(1.0, 1.0), degrees },
-        ratio: Estimate { value: ratio, standard_error: combined(ratio / b.value, 1.0 / b.value), degrees },
+        difference,
+        ratio: Estimate { value: ratio, standard_error, degrees: difference.degrees },
         items: baseline.samples.len().min(trial.samples.len()),
         paired: false,
     })

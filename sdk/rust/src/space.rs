@@ -66,7 +66,8 @@ impl Domain {
                 let value = match r.log {
                     true if (r.max / r.min).is_finite() => r.min * (r.max / r.min).powf(at),
                     true => (r.min.ln() + (r.max.ln() - r.min.ln()) * at).exp(),
-                    false => r.min + (r.max - r.min) * at,
+                    // Their difference may be more than a number holds.
+                    false => r.min * (1.0 - at) + r.max * at,
                 };
                 Value::Real(readable(value).clamp(r.min, r.max))
             }
@@ -80,7 +81,7 @@ impl Domain {
             (false, _) => 0.0,
             // Of ranges as wide as what numbers can hold the ratio is infinite.
             (true, true) => (value.ln() - min.ln()) / (max.ln() - min.ln()),
-            (true, false) => (value - min) / (max - min),
+            (true, false) => (value / 2.0 - min / 2.0) / (max / 2.0 - min / 2.0),
         };
         match (self, value) {
             (Domain::Flag, Value::Flag(v)) => f64::from(u8::from(*v)),
@@ -243,7 +244,7 @@ impl Space {
                 return Err(format!("`{name}` conflicts with `{}`", other.technique));
             }
             if let Some(tag) = self.missing(technique, configuration) {
-                return Err(format!("`{name}` requires `{tag}`, which nothing provides"));
+                return Err(format!("`{name}` requires `{tag}`, which nothing before it provides"));
             }
             let mut given = choice.settings.iter();
             for (i, parameter) in technique.parameters.iter().enumerate() {
@@ -447,12 +448,11 @@ impl Space {
         pairs.into_iter().find(|(a, b)| self.conflict(&configuration[*a].technique, &configuration[*b].technique))
     }
 
-    /// A tag that `technique` requires and nothing that is on provides.
+    /// A tag that `technique` requires and nothing that is on before it provides.
     fn missing<'a>(&self, technique: &'a TechniqueSpace, configuration: &[Choice]) -> Option<&'a str> {
-        let provided = |tag: &String| {
-            let on = configuration.iter().filter_map(|c| self.technique(&c.technique));
-            on.filter(|t| t.technique != technique.technique).any(|t| t.provides.contains(tag))
-        };
+        let before = self.techniques.iter().take_while(|t| t.technique != technique.technique);
+        let on = |t: &&TechniqueSpace| configuration.iter().any(|c| c.technique == t.technique);
+        let provided = |tag: &String| before.clone().filter(on).any(|t| t.provides.contains(tag));
         technique.requires.iter().find(|tag| !provided(tag)).map(String::as_str)
     }
 }
@@ -558,12 +558,16 @@ mod tests {
             "cache",
             [choice("window", "", [0i64, 64]).into(), choice("sinks", "", [0i64, 4]).when("window", [64i64]).into()],
         );
-        let space = Space::new(vec![tuned, cache]);
+        let mut later = technique("round", []);
+        later.provides.push("quantised-base".into());
+        let space = Space::new(vec![tuned, cache, later]);
         let on = |name: &str, settings: Vec<Setting>| Choice { technique: name.into(), settings };
         let window = |size: i64| crate::setting("window", size);
         let sinks = |count: i64| crate::setting("sinks", count);
         let wrong = |configuration: &[Choice]| space.check(configuration).unwrap_err();
-        assert_eq!(wrong(&[on("tune", vec![])]), "`tune` requires `quantised-base`, which nothing provides");
+        assert_eq!(wrong(&[on("tune", vec![])]), "`tune` requires `quantised-base`, which nothing before it provides");
+        let both = [on("tune", vec![]), on("round", vec![])];
+        assert_eq!(wrong(&both), "`tune` requires `quantised-base`, which nothing before it provides");
         assert_eq!(wrong(&[on("cash", vec![])]), "unknown technique `cash`");
         assert_eq!(wrong(&[on("cache", vec![window(64)])]), "`cache` lacks a setting of `sinks`");
         assert_eq!(wrong(&[on("cache", vec![window(0), sinks(4)])]), "`cache` has the setting `sinks` too many");

@@ -27,6 +27,7 @@ pub mod guided;
 pub mod history;
 pub mod model;
 pub mod process;
+pub mod share;
 pub mod state;
 pub mod surrogate;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,4 +1,4 @@
-//! `aehost resolve`: other limits or aims for a study, answered from what it measured.
+//! `aehost resolve`: other limits, aims or weights for a study, answered from what it measured.
 
 use crate::ending::{Ending, fault, usage};
 use crate::home::StoreArguments;
@@ -6,13 +6,16 @@ use crate::output::Output;
 use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
-use aehost_study::{Analysis, Constraint, Objective, Proposal, StrategyFactory, StudyRecord, Trial, history, problem};
+use aehost_study::{
+    Analysis, Constraint, Objective, Proposal, StrategyFactory, StudyRecord, Trial, Weight, history, problem,
+};
 use anyhow::Result;
 
 const AFTER: &str = "\
 Examples:
   aehost resolve NAME --constraint 'memory.peak <= 120 MiB'
   aehost resolve NAME --constraint 'accuracy drop <= 5 %' --objective accuracy --objective memory.peak
+  aehost resolve NAME --weight latency.e2e=3 --weight memory.peak=1
 
 Nothing is measured and nothing stored. The front and the recommendation are those
 of the trials that were measured; below them stands what the study's strategy
@@ -32,6 +35,9 @@ pub struct Arguments {
     /// What to improve, in place of the study's; repeatable
     #[arg(long, value_name = "METRIC")]
     pub objective: Vec<String>,
+    /// What counts in the efficiency score, and how much, in place of the study's; repeatable
+    #[arg(long, value_name = "METRIC=WEIGHT")]
+    pub weight: Vec<String>,
     /// Configurations that the strategy predicts
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub predictions: u32,
@@ -52,6 +58,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         let resolved = |words: &String| Objective::resolve(words, &record.accuracy_metric, &record.metrics);
         let objectives = arguments.objective.iter().map(resolved).collect::<Result<_, _>>();
         record.objectives = objectives.map_err(|e| usage(e.to_string()))?;
+    }
+    if !arguments.weight.is_empty() {
+        let resolved = |text: &String| Weight::resolve(text, &record.accuracy_metric, &record.metrics);
+        let weights = arguments.weight.iter().map(resolved).collect::<Result<_, _>>();
+        record.weights = weights.map_err(|e| usage(e.to_string()))?;
     }
     let predicted = match arguments.predictions {
         0 => Vec::new(),

@@ -60,6 +60,10 @@ pub struct Arguments {
     /// A hard limit; repeatable [default: 'accuracy drop <= 1.2 %']
     #[arg(long, value_name = "METRIC <= BOUND")]
     pub constraint: Vec<Constraint>,
+    /// What counts in the efficiency score, and how much, as in latency.e2e=2; repeatable [default: latency, memory
+    /// and measured energy, equally]
+    #[arg(long, value_name = "METRIC=WEIGHT")]
+    pub weight: Vec<String>,
     /// Who proposes configurations [default: ae-llm]
     #[arg(long, value_name = "ID")]
     pub strategy: Option<String>,
@@ -123,6 +127,7 @@ impl Arguments {
             techniques: self.technique.clone(),
             objectives: self.objective.clone(),
             constraints: self.constraint.clone(),
+            weights: self.weight.clone(),
             strategy: self.strategy.clone(),
             cold: self.cold,
             trials: self.trials,

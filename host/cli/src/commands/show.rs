@@ -84,6 +84,7 @@ fn overview(results: &Results) -> String {
     }
     lines.push(("objectives", record.objectives.iter().map(|o| o.metric.as_str()).collect::<Vec<_>>().join(", ")));
     lines.extend(record.constraints.iter().map(|c| ("constraint", c.text.clone())));
+    lines.extend(record.weights.iter().map(|w| ("weight", format!("{} for {}", w.weight, w.metric))));
     lines.push(("strategy", format!("{}, seed {}", record.strategy, record.seed)));
     lines.extend(record.plugins.iter().map(|p| ("plugin", format!("{} {} {}", p.kind, p.id, p.version))));
     let mut text = String::new();

@@ -2,7 +2,7 @@
 
 use super::choices;
 use crate::terminal::outcome_message;
-use crate::units::{SCORE, clean, duration, label, number};
+use crate::units::{SCORE, clean, duration, label, number, trials};
 use crate::view::{Measured, Place, Row, Shown, View, constraint_with_value};
 use aehost_common::{Curve, Direction, Domain, Value as Setting};
 use aehost_study::metrics;
@@ -167,6 +167,9 @@ fn tags(row: &Row) -> Vec<String> {
     let mut tags = vec![row.place.word().to_owned()];
     if row.on_front && row.place != Place::Front {
         tags.push("on the front".into());
+    }
+    if !row.may_be_dominated_by.is_empty() {
+        tags.push(format!("may be dominated, within the noise, by {}", trials(row.may_be_dominated_by)));
     }
     if row.trial.fidelity < 1.0 {
         tags.push(format!("{} % of the data", number(100.0 * row.trial.fidelity)));

@@ -2,8 +2,9 @@
 
 use super::choices;
 use crate::units::{clean, signed};
-use crate::view::{Measured, View};
-use aehost_study::metrics;
+use crate::view::{Measured, View, score_meaning};
+use aehost_common::Direction;
+use aehost_study::{Weight, metrics};
 use serde_json::{Value, json};
 
 /// The figures at the top; none while there is no recommendation or the baseline was not measured.
@@ -53,21 +54,36 @@ pub(super) fn headline(view: &View) -> Option<Value> {
         "figures": figures,
         "score": own.figures.score().map(|score| format!("{score:.2}")),
         "factors": factors(view, &base, &own),
+        "root": counted(view, &own).iter().map(|w| w.weight).sum::<f64>().to_string(),
+        "meaning": score_meaning(view.record),
         "trial": trial,
         "choices": choices(recommended.trial),
         "command": format!("aehost generate --study {} --trial {trial} \"Hello\"", clean(&view.record.name)),
     }))
 }
 
-/// What the efficiency score is the mean of: the values of the baseline and of the recommended trial.
+/// What the efficiency score is the mean of: the values of the baseline and of the recommended trial, the better one below, and
+/// the exponent, where it is not 1.
 fn factors(view: &View, base: &Measured, own: &Measured) -> Vec<Value> {
-    let names = own.figures.efficiency.iter().flat_map(|e| e.factors.keys());
-    let factor = |name: &String| {
-        let shown = view.metric(name)?;
-        let value = |m: &Measured| Some(shown.scale.show(m.figure(name)?.value));
-        Some(json!({"name": shown.label, "baseline": value(base)?, "recommended": value(own)?}))
+    let counted = counted(view, own);
+    let factor = |Weight { metric, weight }: Weight| {
+        let shown = view.metric(&metric)?;
+        let value = |m: &Measured| Some(shown.scale.show(m.figure(&metric)?.value));
+        let (mut over, mut under) = (value(base)?, value(own)?);
+        if shown.direction == Direction::Maximize {
+            std::mem::swap(&mut over, &mut under);
+        }
+        let power = (weight != 1.0).then(|| weight.to_string());
+        Some(json!({"name": shown.label, "over": over, "under": under, "power": power}))
     };
-    names.filter_map(factor).collect()
+    counted.into_iter().filter_map(factor).collect()
+}
+
+/// The weights that count in a trial's score.
+fn counted(view: &View, own: &Measured) -> Vec<Weight> {
+    let factors = own.figures.efficiency.as_ref().map(|efficiency| &efficiency.factors);
+    let counts = |weight: &Weight| factors.is_some_and(|factors| factors.contains_key(&weight.metric));
+    view.record.weights().iter().filter(|weight| counts(weight)).cloned().collect()
 }
 
 fn capitalised(text: &str) -> String {

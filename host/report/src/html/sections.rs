@@ -109,6 +109,7 @@ pub(super) fn facts(view: &View) -> Vec<Value> {
     let scenario = &record.scenario;
     let mut study = vec![
         pair("objectives", list(objectives)),
+        pair("weights", list(record.weights().iter().map(|w| format!("{} for {}", w.weight, w.metric)).collect())),
         pair("constraints", list(record.constraints.iter().map(|c| c.text.clone()).collect())),
         pair("accuracy", record.accuracy_metric.clone()),
         pair(

@@ -1,8 +1,8 @@
 //! The front of a study, with the explanation of the recommended point.
 
 use super::{Terminal, Tone, align_right, finish, tone};
-use crate::units::{Scale, clean, label, number, signed};
-use crate::view::{Measured, Place, Row, View, constraint_with_value};
+use crate::units::{self, Scale, clean, label, number, signed};
+use crate::view::{Measured, Place, Row, View, constraint_with_value, score_meaning};
 use aehost_study::{Analysis, StudyRecord, Trial, metrics};
 use comfy_table::Cell;
 
@@ -95,7 +95,8 @@ fn name(row: &Row) -> String {
         Place::Recommended => " ★",
         _ => "",
     };
-    format!("{}{place}{}", row.trial.id, if row.confirmed.is_some() { " ✓" } else { "" })
+    let confirmed = if row.confirmed.is_some() { " ✓" } else { "" };
+    format!("{}{place}{confirmed}{}", row.trial.id, if row.may_be_dominated_by.is_empty() { "" } else { " ≈" })
 }
 
 fn drop(measured: &Measured, interval: bool) -> String {
@@ -126,9 +127,19 @@ fn notes(view: &View, rows: &[&Row], terminal: Terminal) -> String {
     let interval = if terminal.width >= ROOMY { " (95 % confidence interval)" } else { "" };
     let legend = format!(
         "± is the standard error. drop: loss of accuracy in percent of the baseline's{interval}. token: time per output \
-         token. score: geometric mean of baseline/trial over latency, memory, and energy where it is measured."
+         token. score: {}.",
+        score_meaning(view.record)
     );
     let mut notes = vec![legend];
+    let doubtful: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.may_be_dominated_by.is_empty())
+        .map(|row| format!("{} by {}", row.trial.id, units::trials(row.may_be_dominated_by)))
+        .collect();
+    if !doubtful.is_empty() {
+        let meaning = "≈ may be dominated: the noise does not show it to be better in any objective than another trial";
+        notes.push(format!("{meaning} ({}).", doubtful.join("; ")));
+    }
     let measured = || rows.iter().filter_map(|row| row.best());
     let reason = measured().find_map(|m| m.trial.outcome.measurements()?.unavailable.get(metrics::ENERGY));
     notes.extend(reason.map(|reason| format!("Energy is unavailable: {}.", clean(reason).trim_end_matches('.'))));

@@ -140,6 +140,7 @@ pub fn record() -> StudyRecord {
             objective(metrics::END_TO_END, Direction::Minimize),
             objective(metrics::PEAK_MEMORY, Direction::Minimize),
         ],
+        weights: vec![],
         constraints: vec![
             Constraint::parse("accuracy drop <= 5 %").unwrap(),
             Constraint::parse("memory.peak <= 400 MiB").unwrap(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// {study, baseline, front: [{trial, configuration, metrics, efficiency_score, accuracy_drop, feasible, ...}],
 /// recommended, hardware}. Metrics are plain numbers under their names, which carry the units; `accuracy_drop` is in
 /// percent. Entries of the front hold the screening's figures, which are comparable among all trials, and under
-/// `confirmed` the confirmation's or null; `baseline` and `recommended` hold the confirmed figures where there are any,
+/// `confirmed` the confirmation's or null; `may_be_dominated_by` are trials that the noise does not tell it from; `baseline` and `recommended` hold the confirmed figures where there are any,
 /// as `measured_at` says.
 pub fn pareto_json(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) -> Value {
     let headline = |id: TrialId| {
@@ -22,6 +22,7 @@ pub fn pareto_json(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) 
             let mut made = entry(trials, analysed, analysed.screening.as_ref()?)?;
             let confirmed = analysed.confirmed.as_ref().and_then(|figures| entry(trials, analysed, figures));
             made["confirmed"] = confirmed.unwrap_or(Value::Null);
+            made["may_be_dominated_by"] = json!(analysed.may_be_dominated_by);
             Some(made)
         })
         .collect();

@@ -34,6 +34,8 @@ pub struct Overrides {
     pub objectives: Vec<String>,
     /// `--constraint`, replacing the file's when any is given
     pub constraints: Vec<Constraint>,
+    /// `--weight`, replacing the file's when any is given
+    pub weights: Vec<String>,
     /// `--strategy`; another strategy drops the file's settings
     pub strategy: Option<String>,
     /// `--cold`
@@ -78,6 +80,7 @@ impl StudyFile {
         lay_list(&flags.techniques, &mut study.techniques);
         lay_list(&flags.objectives, &mut study.objectives);
         lay_list(&flags.constraints, &mut study.constraints);
+        lay_list(&flags.weights, &mut study.weights);
         self.budget.trials = flags.trials.or(self.budget.trials);
         self.budget.time = flags.time.or(self.budget.time);
         self.budget.until_converged |= flags.until_converged;

@@ -2,7 +2,11 @@
 
 use crate::model::Surrogates;
 use aehost_sdk::strategy::earlier::Earlier;
-use aehost_sdk::strategy::{guided::Guided, process::Processes, state::or_automatic, *};
+use aehost_sdk::strategy::{guided::Guided, process::Processes, share::ShareOfBudget, *};
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(6, 8);
+/// Where earlier studies are known.
+const INFORMED: ShareOfBudget = ShareOfBudget { least: 3, most: 3, ..INITIAL };
 
 /// The search.
 pub struct AeLlm {
@@ -15,19 +19,15 @@ impl Strategy for AeLlm {
         let reference = "AE-LLM, arXiv:2603.20492";
         let summary =
             "Learns what techniques do from the trials, and measures what is expected to add most to the front.";
-        Description::new(identity!("ae-llm", summary, reference)).parameter(integer(
-            "initial",
-            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8, and 3 where earlier studies are known.",
-            0..=1000,
-        ))
+        Description::new(identity!("ae-llm", summary, reference)).parameter(INITIAL.parameter())
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
         let earlier = std::mem::take(&mut problem.earlier);
-        let cold = (i64::from(problem.budget) / 6).clamp(4, 8);
-        let automatic = if earlier.is_empty() { cold } else { 3 };
-        let guided = Guided::new(problem, or_automatic(settings.integer("initial")?, automatic))?;
+        let initial = if earlier.is_empty() { INITIAL } else { INFORMED };
+        let initial = initial.of(&settings, problem.budget)?;
+        let guided = Guided::new(problem, initial)?;
         let Guided { search, encoding, .. } = &guided;
         let processes = Processes::new(encoding, search.history.metrics().len());
         let earlier = Earlier::new(&earlier, &search.space, encoding, &search.history);

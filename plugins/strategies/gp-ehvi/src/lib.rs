@@ -5,7 +5,9 @@
 use aehost_sdk::strategy::encoding::Encoding;
 use aehost_sdk::strategy::model::{Model, Regressor};
 use aehost_sdk::strategy::surrogate::{Fantasy, Training};
-use aehost_sdk::strategy::{guided::Guided, process::Processes, state::or_automatic, *};
+use aehost_sdk::strategy::{guided::Guided, process::Processes, share::ShareOfBudget, *};
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(6, 8);
 
 struct GpEhvi {
     guided: Guided,
@@ -17,16 +19,12 @@ impl Strategy for GpEhvi {
         let reference = "Daulton, Balandat, Bakshy: Parallel Bayesian Optimization of Multiple Noisy Objectives, 2021";
         let summary =
             "Models all metrics by Gaussian processes, and measures what is expected to add most to the front.";
-        Description::new(identity!("gp-ehvi", summary, reference)).parameter(integer(
-            "initial",
-            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8.",
-            0..=1000,
-        ))
+        Description::new(identity!("gp-ehvi", summary, reference)).parameter(INITIAL.parameter())
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 6).clamp(4, 8));
+        let initial = INITIAL.of(&settings, problem.budget)?;
         let guided = Guided::new(problem, initial)?;
         let processes = Processes::new(&guided.encoding, guided.search.history.metrics().len());
         Ok(Self { guided, processes })

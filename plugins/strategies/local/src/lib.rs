@@ -2,7 +2,9 @@
 //! on the front is measured, those of the trial first that was looked around least.
 
 use aehost_sdk::strategy::search::pareto;
-use aehost_sdk::strategy::{state::or_automatic, *};
+use aehost_sdk::strategy::{share::ShareOfBudget, *};
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(4, 16);
 
 struct Local {
     search: Search,
@@ -14,16 +16,12 @@ impl Strategy for Local {
     fn describe() -> Description {
         let reference = "Paquete, Chiarandini, Stuetzle: Pareto Local Optimum Sets in the Biobjective TSP, 2004";
         let summary = "Changes one thing at a time of what is on the front.";
-        Description::new(identity!("local", summary, reference)).parameter(integer(
-            "initial",
-            "Trials of the initial design; 0 takes a quarter of the budget, 4 to 16.",
-            0..=1000,
-        ))
+        Description::new(identity!("local", summary, reference)).parameter(INITIAL.parameter())
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 4).clamp(4, 16));
+        let initial = INITIAL.of(&settings, problem.budget)?;
         Ok(Self { search: Search::new(problem, initial)?, looked: Vec::new() })
     }
 

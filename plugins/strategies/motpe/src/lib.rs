@@ -6,13 +6,15 @@ mod parzen;
 
 use aehost_sdk::strategy::search::hypervolume::{Scale, hypervolume};
 use aehost_sdk::strategy::search::pareto::{self, Point};
-use aehost_sdk::strategy::{state::or_automatic, *};
+use aehost_sdk::strategy::{share::ShareOfBudget, *};
 use parzen::Parzen;
 
 /// Drawn configurations of which the best is taken.
 const CANDIDATES: usize = 48;
 /// Least weight of a good trial; the most is 1.
 const LEAST: f64 = 0.1;
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(3, 16);
 
 struct Motpe {
     search: Search,
@@ -22,16 +24,12 @@ impl Strategy for Motpe {
     fn describe() -> Description {
         let reference = "Ozaki, Tanigaki, Watanabe, Onishi: Multiobjective Tree-Structured Parzen Estimator, 2020";
         let summary = "Draws what is likely among the good trials and unlikely among the others.";
-        Description::new(identity!("motpe", summary, reference)).parameter(integer(
-            "initial",
-            "Trials of the initial design; 0 takes a third of the budget, 4 to 16.",
-            0..=1000,
-        ))
+        Description::new(identity!("motpe", summary, reference)).parameter(INITIAL.parameter())
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 3).clamp(4, 16));
+        let initial = INITIAL.of(&settings, problem.budget)?;
         Ok(Self { search: Search::new(problem, initial)? })
     }
 

@@ -5,13 +5,15 @@
 mod scalar;
 
 use aehost_sdk::strategy::search::rows::dense;
-use aehost_sdk::strategy::{encoding::Encoding, process::Processes, state::or_automatic, *};
+use aehost_sdk::strategy::{encoding::Encoding, process::Processes, share::ShareOfBudget, *};
 use scalar::Scalar;
 
 /// Measured trials before a process is fitted.
 const LEAST: usize = 3;
 /// Candidates of each kind: random ones, neighbours of the best, and children of the best.
 const KIND: usize = 120;
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(6, 8);
 
 struct ParEgo {
     search: Search,
@@ -23,16 +25,12 @@ impl Strategy for ParEgo {
     fn describe() -> Description {
         let reference = "Knowles: ParEGO, a Hybrid Algorithm with On-Line Landscape Approximation, 2006";
         let summary = "Improves one random weighting of the objectives after the other, by a Gaussian process.";
-        Description::new(identity!("parego", summary, reference)).parameter(integer(
-            "initial",
-            "Trials of the initial design; 0 takes a sixth of the budget, 4 to 8.",
-            0..=1000,
-        ))
+        Description::new(identity!("parego", summary, reference)).parameter(INITIAL.parameter())
     }
 
     fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let initial = or_automatic(settings.integer("initial")?, (i64::from(problem.budget) / 6).clamp(4, 8));
+        let initial = INITIAL.of(&settings, problem.budget)?;
         let search = Search::new(problem, initial)?;
         let encoding = Encoding::new(&search.space);
         let processes = Processes::new(&encoding, 1 + search.history.constraints().len());

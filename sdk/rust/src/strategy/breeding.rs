@@ -1,11 +1,15 @@
 //! How genetic searches make configurations of what was measured.
 
 use super::search::pareto::{Point, Ranked};
-use super::state::or_automatic;
+use super::share::ShareOfBudget;
 use super::{
     Configuration, Description, Error, Feasibility, Observation, Outlook, Problem, Proposal, Random, Search, Settings,
-    Space, TrialId, integer,
+    Space, TrialId,
 };
+
+const INITIAL: ShareOfBudget = ShareOfBudget::initial(2, 24);
+const POPULATION: ShareOfBudget =
+    ShareOfBudget { name: "population", what: "Trials that may become parents", part: 5, least: 8, most: 40 };
 
 /// Share of children that have two parents.
 const CROSSOVER: f64 = 0.9;
@@ -26,13 +30,7 @@ impl Breeder {
     /// A description with the parameters of such a search.
     #[must_use]
     pub fn described(description: Description) -> Description {
-        let initial = "Trials of the initial design; 0 takes half of the budget, 4 to 24.";
-        let population = "Trials that may become parents; 0 takes a fifth of the budget, 8 to 40.";
-        description.parameter(integer("initial", initial, 0..=1000)).parameter(integer(
-            "population",
-            population,
-            0..=1000,
-        ))
+        description.parameter(INITIAL.parameter()).parameter(POPULATION.parameter())
     }
 
     /// Begins one.
@@ -41,9 +39,8 @@ impl Breeder {
     /// invalid-input, without an objective or its settings.
     pub fn start(mut problem: Problem) -> Result<Self, Error> {
         let settings = Settings(std::mem::take(&mut problem.settings));
-        let budget = i64::from(problem.budget);
-        let initial = or_automatic(settings.integer("initial")?, (budget / 2).clamp(4, 24));
-        let limit = or_automatic(settings.integer("population")?, (budget / 5).clamp(8, 40));
+        let initial = INITIAL.of(&settings, problem.budget)?;
+        let limit = POPULATION.of(&settings, problem.budget)?;
         Ok(Self { search: Search::new(problem, initial)?, limit, parents: None })
     }
 

@@ -162,8 +162,3 @@ impl Search {
         &self.refused
     }
 }
-
-/// What a strategy's setting asks for: `automatic`, where it is 0.
-pub fn or_automatic(given: i64, automatic: i64) -> usize {
-    usize::try_from(if given > 0 { given } else { automatic }).unwrap_or(0)
-}

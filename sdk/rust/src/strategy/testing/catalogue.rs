@@ -60,7 +60,6 @@ pub fn problem(seed: u64, budget: u32) -> Problem {
                 ],
             ),
         ),
-        providing("adapters", qlora),
         providing(
             "quantised-weights",
             technique("blocks", [formats("attention"), formats("feed-forward"), flag("importance", "").into()]),
@@ -91,6 +90,8 @@ pub fn problem(seed: u64, budget: u32) -> Problem {
             [choice("draft", "", ["lookup", "skip"]).into(), integer("tokens", "", 1..=8).default(3i64).into()],
         ),
         technique("threads", [choice("count", "", [1i64, 2, 4, 8]).ordered().default(2i64).into()]),
+        // After what quantises.
+        providing("adapters", qlora),
     ];
     let mut problem = minimise(space, &["loss", "latency", "memory"], seed, budget);
     problem.constraints.push(Constraint { metric: "loss".into(), at_most: true, bound: 0.25 });
