@@ -86,6 +86,9 @@ fn figures(configuration: &Configuration) -> (f64, f64, f64) {
 /// Above this, a configuration is infeasible.
 const MEMORY_BYTES: f64 = 180.0e6;
 
+/// What is found of a proposal.
+pub(super) type Finding = fn(&Proposal) -> Observed;
+
 /// A search to be made.
 pub(super) struct Case {
     /// What the strategy is told at first.
@@ -93,7 +96,7 @@ pub(super) struct Case {
     /// What is found of the baseline.
     pub baseline: Observed,
     /// What is found of a proposal.
-    pub outcome: fn(&Proposal) -> Observed,
+    pub outcome: Finding,
     /// Proposals that are asked for together.
     pub at_once: u32,
     /// Proposals after which it ends.
@@ -186,7 +189,7 @@ fn varied(proposal: &Proposal) -> Observed {
 /// Searches of [`mixed`] of which little or nothing is learnt, with a limit on what is measured, budgets of 0 and 1, and trials
 /// side by side.
 pub(super) fn hard(settings: &Settings) -> Vec<(&'static str, Case)> {
-    let outcomes: [(&str, fn(&Proposal) -> Observed); 6] = [
+    let outcomes: [(&str, Finding); 6] = [
         ("varied", varied),
         ("failed", |_| Observed::Failed { message: "crashed".into() }),
         ("infeasible", |_| Observed::Infeasible { reason: "too large".into(), amount: None }),
