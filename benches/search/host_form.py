@@ -51,3 +51,20 @@ def _parameter(parameter: dict) -> dict:
     [(kind, limits)] = [("flag", {})] if domain == "flag" else domain.items()
     return {"name": parameter["name"], "summary": parameter["summary"], "domain": {"kind": kind, **limits},
             "default": parameter["default"], "active_when": parameter["active-when"]}
+
+
+def space(techniques: list[dict]) -> list[dict]:
+    """The space of a study in the contract's form."""
+    return [_own_technique(one["description"], one["parameters"]) for one in techniques]
+
+
+def _own_technique(description: dict, parameters: list[dict]) -> dict:
+    kept = {key: description[key] for key in ("stage", "conflicts", "after", "provides", "requires")}
+    return {"technique": description["identity"]["id"], "parameters": [_own_parameter(one) for one in parameters], **kept}
+
+
+def _own_parameter(parameter: dict) -> dict:
+    limits = dict(parameter["domain"])
+    kind = limits.pop("kind")
+    return {"name": parameter["name"], "summary": parameter["summary"], "domain": {kind: limits} if limits else kind,
+            "default": parameter["default"], "active-when": parameter["active_when"]}

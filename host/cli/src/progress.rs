@@ -1,6 +1,7 @@
 //! The live view of a study: one line that is redrawn on a terminal, plain lines elsewhere, nothing under `--json`.
 
 use crate::output::Output;
+use aehost_meter::noise;
 use aehost_study::{Drop, Events, Figures, Job, Outcome, Progress, Purpose, Standing, StudyPhase, StudyRecord, Trial};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub struct Live<'a> {
     lines: bool,
     baseline: Option<Trial>,
     phase: Option<StudyPhase>,
+    /// Whether it was said that the machine is busy.
+    said_busy: bool,
 }
 
 impl<'a> Live<'a> {
@@ -34,7 +37,7 @@ impl<'a> Live<'a> {
         // As in `finished`: once the baseline is confirmed, that is what confirmations are compared with.
         let is_baseline = |t: &Trial| t.purpose == Purpose::Baseline || t.confirms.is_some_and(|id| id.0 == 0);
         let baseline = stored.into_iter().rfind(is_baseline);
-        Self { record, bar, lines: !output.json, baseline, phase: None }
+        Self { record, bar, lines: !output.json, baseline, phase: None, said_busy: false }
     }
 
     /// Says a line from another thread without tearing the one that is redrawn.
@@ -135,6 +138,11 @@ impl Events for Live<'_> {
         // A confirmation is compared with the baseline's own, which comes first.
         let compared = self.baseline.as_ref().filter(|b| trial.confirms.is_none() || b.confirms.is_some());
         self.say(&line(self.record, compared, trial));
+        let busy = trial.outcome.measurements().and_then(|m| m.warnings.iter().find(|w| w.starts_with(noise::BUSY)));
+        if let (Some(warning), false) = (busy, self.said_busy) {
+            self.said_busy = true;
+            self.say(&format!("The machine is not quiet: {warning}. `aehost show` lists the warnings of a trial."));
+        }
         let confirms_baseline = trial.confirms.is_some_and(|id| id.0 == 0);
         if trial.purpose == Purpose::Baseline || confirms_baseline {
             self.baseline = Some(trial.clone());

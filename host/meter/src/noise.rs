@@ -8,6 +8,8 @@ use crate::statistics::Summary;
 const NOISY_SHARE: f64 = 0.05;
 /// A run this many robust deviations from the median is an outlier (hyperfine's threshold).
 const OUTLIER_DEVIATIONS: f64 = 10.0;
+/// What other programs may use without being noticed.
+const BUSY_PROCESSORS: f64 = 0.1;
 
 /// What is doubtful about a measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,12 +69,15 @@ pub fn warnings(name: &str, summary: &Summary) -> Vec<Warning> {
     warnings
 }
 
-/// Warns when other programs keep the machine busy before a measurement starts. `load_average` is that of one minute.
-pub fn busy_machine(load_average: f64, logical_cores: u32) -> Option<Warning> {
-    (load_average > 0.5 * f64::from(logical_cores)).then(|| {
+/// How the message of a busy machine begins.
+pub const BUSY: &str = "other programs took";
+
+/// Warns when other programs used so many processors, in the mean, that latencies come out too long.
+pub fn busy_machine(processors: f64) -> Option<Warning> {
+    (processors > BUSY_PROCESSORS).then(|| {
         let message = format!(
-            "{load_average:.1} tasks were running on {logical_cores} cores before the measurement: latencies will be too \
-             high; close other programs"
+            "{BUSY} {processors:.1} processors while it was measured, so latencies come out too long: measure again when the \
+             machine is quiet"
         );
         Warning::new("busy-machine", message)
     })
@@ -119,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_busy_machine_is_told_from_a_quiet_one() {
-        assert_eq!(busy_machine(0.9, 2), None);
-        assert_eq!(busy_machine(1.8, 2).unwrap().code, "busy-machine");
+        assert_eq!(busy_machine(0.05), None);
+        let warning = busy_machine(0.82).unwrap();
+        assert!(warning.code == "busy-machine" && warning.message.starts_with("other programs took 0.8 processors"));
     }
 }

@@ -29,4 +29,4 @@ pub use install::{LOCK, Lock, Locked, cache_folder, install, installed_folder, r
 pub use limits::Limits;
 pub use plugin::{Event, Level, Name, Observer, PluginInfo};
 pub use strategy::LoadedStrategy;
-pub use technique::{Companions, Surroundings, Technique};
+pub use technique::{Companions, Fidelity, Surroundings, Technique};

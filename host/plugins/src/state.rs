@@ -8,7 +8,7 @@ use crate::host::feasibility::Feasibility;
 use crate::host::log::LogBook;
 use crate::limits::{Clock, Limits, Memory, Stopped, bytes};
 use crate::plugin::{Name, Observer};
-use crate::technique::Companions;
+use crate::technique::{Companions, Fidelity};
 use aehost_common::{Code, Fault};
 use aehost_engine::{Calibration, Device, EngineError, Trainer};
 use std::ops::{Deref, DerefMut};
@@ -65,8 +65,8 @@ pub(crate) struct Services {
     pub calibration: Option<Arc<Calibration>>,
     /// What trains, for techniques.
     pub trainer: Option<Arc<Trainer>>,
-    /// The share of calibration tokens and of training steps that techniques get; all when none.
-    pub fidelity: Option<f64>,
+    /// What techniques get of calibration tokens and training steps.
+    pub fidelity: Fidelity,
     /// Models that techniques may take functions from.
     pub companions: Arc<Companions>,
     /// Whether a configuration is allowed, for strategies.

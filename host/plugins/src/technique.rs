@@ -14,6 +14,16 @@ use wasmtime::Store;
 /// Models beside the one that is edited, with the same vocabulary, by name.
 pub type Companions = BTreeMap<String, Variant>;
 
+/// The share of the calibration tokens and of the training steps asked for that a technique gets, in (0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fidelity(pub f64);
+
+impl Default for Fidelity {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
 /// What techniques work with besides the model.
 #[derive(Clone, Default)]
 pub struct Surroundings {
@@ -23,8 +33,8 @@ pub struct Surroundings {
     pub calibration: Option<Arc<Calibration>>,
     /// What trains.
     pub trainer: Option<Arc<Trainer>>,
-    /// The share of the calibration tokens and of the training steps asked for that it gets; all when none.
-    pub fidelity: Option<f64>,
+    /// Of the trial.
+    pub fidelity: Fidelity,
     /// Models that functions may be taken from.
     pub companions: Arc<Companions>,
     /// About model, hardware and scenario.

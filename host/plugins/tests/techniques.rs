@@ -247,6 +247,29 @@ fn a_mixture_made_of_the_default_model_gets_fewer_experts() {
     }
 }
 
+/// Several stages or steps in one configuration: at most this divergence (nats a token), and share of the weights' bytes and of
+/// the cache's.
+const CHAINS: &[(&str, f64, f64, f64)] = &[
+    ("rotation + gptq + kv-cache:dtype=affine4", 0.2, 0.34, 0.34),
+    ("grouped-query:groups=1 + awq", 8.0, 0.33, 0.34),
+    ("depth-pruning:drop=1 + latent-attention + hqq", 0.8, 0.34, 0.67),
+];
+
+#[test]
+fn techniques_work_one_after_another_on_the_default_model() {
+    let Some((base, calibration, measured)) = default_model() else { return };
+    let bench = Bench::new(base.clone(), calibration);
+    let cache = |variant: &Variant| variant.cache_bytes(1, 4096) as f64;
+    for (words, divergence, bytes, caches) in CHAINS {
+        let variant = bench.apply(&bench.words(words)).unwrap();
+        let found = measured.divergence(&variant, 512).unwrap();
+        let share = variant.weight_bytes() as f64 / base.weight_bytes() as f64;
+        let left = cache(&variant) / cache(&base);
+        println!("{words}: {found:.4} nats a token, {share:.3} of the bytes, {left:.3} of the cache");
+        assert!(found < *divergence && share <= *bytes && left <= *caches, "{words}: {found} {share} {left}");
+    }
+}
+
 #[test]
 fn techniques_have_their_effects_on_the_default_model() {
     let Some((base, calibration, measured)) = default_model() else { return };

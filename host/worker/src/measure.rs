@@ -5,7 +5,7 @@ use aehost_common::{Direction, Fault};
 use aehost_engine::{Cache, Continuation, EngineError, LanguageModel, Model, Part, Rows, Sequence};
 use aehost_meter::energy::Windows;
 use aehost_meter::latency::{self, LatencyError, Plan, Workload};
-use aehost_meter::{DeviceLease, Energy, EnergyMeter, PeakMemory, PowerModel, Reading, Summary};
+use aehost_meter::{DeviceLease, Energy, EnergyMeter, OtherWork, PeakMemory, PowerModel, Reading, Summary, noise};
 use aehost_study::{Measurement, Measurements, Provenance, metrics};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -166,10 +166,10 @@ impl Rig {
             batch: scenario.batch,
             ..Plan::new(scenario.prompt_tokens, scenario.output_tokens, scenario.repeats)
         };
-        let (latency, peak) = watch.time("measure.latency", || {
-            let memory = PeakMemory::start();
+        let (latency, peak, others) = watch.time("measure.latency", || {
+            let (memory, others) = (PeakMemory::start(), OtherWork::start());
             let latency = latency::measure(&mut work, &plan).map_err(engine_fault);
-            (latency, memory.finish())
+            (latency, memory.finish(), others.and_then(|others| others.finish(self.setup.threads)))
         });
         let latency = latency?;
         let mut put = |name: &str, m: Measurement| result.metrics.insert(name.to_owned(), m);
@@ -208,7 +208,8 @@ impl Rig {
             }
             Reading::Unavailable { reason } => _ = result.unavailable.insert(metrics::PEAK_MEMORY.into(), reason),
         }
-        result.warnings.extend(latency.warnings.into_iter().map(|w| w.message));
+        let busy = others.and_then(noise::busy_machine);
+        result.warnings.extend(busy.into_iter().chain(latency.warnings).map(|w| w.message));
         say("measure", "energy");
         self.measure_energy(&mut work, watch, &mut result)?;
         Ok(result)

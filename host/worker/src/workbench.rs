@@ -12,7 +12,7 @@ use aehost_common::{Curve, Fault, Metric, Setting, Settings, Value};
 use aehost_engine::{Calibration, EngineError, LanguageModel, Shelf, Variant};
 use aehost_formats::{Dataset, Tokenizer};
 use aehost_meter::HardwareProfile;
-use aehost_plugins::{Observer, Surroundings};
+use aehost_plugins::{Fidelity, Observer, Surroundings};
 use aehost_study::{
     Configuration, Items, Job, Measurements, Outcome, Progress, Scenario, TechniqueSpace, Timings, metrics,
 };
@@ -96,7 +96,7 @@ impl Workbench {
             device,
             calibration: None,
             trainer: None,
-            fidelity: None,
+            fidelity: Fidelity::default(),
             companions: Arc::new(companions),
             facts,
         };
@@ -240,7 +240,7 @@ impl Workbench {
         if !choices.is_empty() {
             self.surround()?;
         }
-        self.surroundings.fidelity = Some(fidelity);
+        self.surroundings.fidelity = Fidelity(fidelity);
         let nothing = || (0, (self.base.clone(), vec![]));
         let (start, (mut variant, mut curves)) = self.made.beginning(choices, fidelity).unwrap_or_else(nothing);
         for (i, choice) in choices.iter().enumerate().skip(start) {

@@ -4,6 +4,7 @@ use super::graph::Editor;
 use crate::bindings::shared::calibration as wit;
 use crate::convert;
 use crate::state::{Answer, HostCall, State};
+use crate::technique::Fidelity;
 use aehost_common::Fault;
 use aehost_engine::{Calibration, Wanted, numeric};
 use aehost_graph::ValueId;
@@ -20,8 +21,7 @@ fn calibration(state: &State) -> Result<Arc<Calibration>, Fault> {
 }
 
 /// How many of the tokens asked for are used at this fidelity.
-fn granted(tokens: u32, fidelity: Option<f64>) -> usize {
-    let share = fidelity.unwrap_or(1.0);
+fn granted(tokens: u32, Fidelity(share): Fidelity) -> usize {
     let least = LEAST_TOKENS.min(tokens as usize);
     ((f64::from(tokens) * share).ceil() as usize).max(least)
 }
@@ -61,11 +61,11 @@ impl wit::Host for HostCall<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::granted;
+    use super::{Fidelity, granted};
 
     #[test]
     fn lower_fidelity_takes_its_share_of_the_tokens_but_never_too_few() {
-        let all = [(2048, None), (2048, Some(1.0)), (2048, Some(0.5)), (2048, Some(0.01)), (100, Some(0.1))];
-        assert_eq!(all.map(|(tokens, fidelity)| granted(tokens, fidelity)), [2048, 2048, 1024, 512, 100]);
+        let all = [(2048, Fidelity::default()), (2048, Fidelity(0.5)), (2048, Fidelity(0.01)), (100, Fidelity(0.1))];
+        assert_eq!(all.map(|(tokens, fidelity)| granted(tokens, fidelity)), [2048, 1024, 512, 100]);
     }
 }

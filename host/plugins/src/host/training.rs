@@ -23,7 +23,7 @@ impl wit::Host for HostCall<'_> {
         let trainer = self.services.trainer.clone().ok_or_else(none)?;
         let trainable = trainable.into_iter().map(trainable_in).collect::<Result<Vec<_>, _>>()?;
         let options = TrainingOptions::of(&convert::settings_in(settings)?.0)?;
-        let options = options.shortened(self.services.fidelity.unwrap_or(1.0));
+        let options = options.shortened(self.services.fidelity.0);
         let mut variant = self.editor(&model)?.clone();
         variant.check()?;
         let log = &mut self.log;

@@ -75,7 +75,7 @@ function trainingSection() {
     return {
       grid: { left: 60, right: 16, top: 40, bottom: 48 },
       legend: { type: "scroll", top: 0, textStyle: { color: t.ink } },
-      xAxis: valueAxis(t, "update", { minInterval: 1, splitLine: { show: false }, nameGap: 28 }),
+      xAxis: valueAxis(t, "update", { min: 0, boundaryGap: false, minInterval: 1, splitLine: { show: false }, nameGap: 28 }),
       yAxis: valueAxis(t, "nats a token", { nameGap: 42 }),
       tooltip: {
         trigger: "item", formatter: (p) => make("div", `${p.seriesName}, update ${p.value[0]}: ${number(p.value[1])}`),

@@ -21,11 +21,8 @@ pub(super) fn data(view: &View) -> Value {
             json!({"key": m.name, "label": m.label, "unit": m.scale.unit, "direction": direction})
         })
         .collect();
-    let cost = view.record.objectives.iter().map(|o| o.metric.as_str()).find(|m| *m != view.record.accuracy_metric);
-    let x = cost.filter(|m| view.metric(m).is_some()).unwrap_or(SCORE);
-    let accuracy = view.metric(&view.record.accuracy_metric).map(|m| m.name.as_str());
-    let y = accuracy.unwrap_or(metrics::ACCURACY_DROP);
     let objectives = || view.record.objectives.iter().map(|o| o.metric.as_str());
+    let (x, y) = axes(view);
     let drawn: Vec<&str> = objectives().chain([SCORE]).collect();
     let quality = view.record.evaluators.iter().filter_map(|e| Some(e.description.metrics.first()?.name.as_str()));
     let compared = objectives().filter(|m| *m != metrics::ACCURACY_DROP).chain(quality).chain([
@@ -54,6 +51,17 @@ pub(super) fn data(view: &View) -> Value {
             "shares": i.parameters.iter().map(|p| (clean(&p.parameter), p.share)).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
+}
+
+/// What the front is drawn over at first: two objectives, quality upwards, or what stands for one that is missing.
+fn axes<'v>(view: &'v View) -> (&'v str, &'v str) {
+    let objectives = || view.record.objectives.iter().map(|o| o.metric.as_str());
+    let accuracy = view.record.accuracy_metric.as_str();
+    let evaluated = |metric: &str| view.record.evaluators.iter().any(|e| metric.starts_with(&format!("{}.", e.label)));
+    let quality = objectives().find(|m| *m == accuracy).or_else(|| objectives().find(|m| evaluated(m)));
+    let shown = |metric: &&str| view.metric(metric).is_some();
+    let y = quality.or(Some(accuracy)).filter(shown).unwrap_or(metrics::ACCURACY_DROP);
+    (objectives().find(|m| *m != y).filter(shown).unwrap_or(SCORE), y)
 }
 
 /// How losses fell in the trials that trained; what several share is drawn once.

@@ -2,6 +2,7 @@
 
 use super::{Analysis, Recommendation, measurements};
 use crate::{Figures, StudyRecord, Trial, TrialId, metrics};
+use aehost_common::Direction;
 use std::fmt::Write;
 
 pub(super) fn explain(record: &StudyRecord, trials: &[Trial], analysis: &Analysis) -> String {
@@ -58,18 +59,24 @@ fn nothing_feasible(record: &StudyRecord, analysis: &Analysis, measured: usize) 
     text
 }
 
-/// `keeps 98.9 % of the accuracy (multiple-choice.acc_norm 0.346 against 0.350; ...)`.
+/// `keeps 98.9 % of the accuracy (multiple-choice.acc_norm 0.346 against 0.350; ...)`, or `has 1.1 % more perplexity.token (...)`.
 fn accuracy(record: &StudyRecord, trials: &[Trial], analysis: &Analysis, figures: &Figures) -> String {
     let Some(drop) = figures.accuracy_drop else {
         return format!("was measured without {}.", record.accuracy_metric);
     };
-    let value = |id: Option<TrialId>| Some(measurements(trials, id?)?.metrics.get(&record.accuracy_metric)?.value);
-    let own = value(Some(figures.measured_in));
-    let base = value(baseline_of(analysis, figures));
+    let metric = &record.accuracy_metric;
+    let measured = |id: Option<TrialId>| measurements(trials, id?)?.metrics.get(metric);
+    let own = measured(Some(figures.measured_in));
+    let base = measured(baseline_of(analysis, figures));
     let percent = tenths(drop.percent.value);
-    let mut text = format!("keeps {:.1} % of the accuracy (", 100.0 - percent);
+    let mut text = match own.map(|own| own.direction) {
+        Some(Direction::Minimize) => {
+            format!("has {:.1} % {} {metric} (", percent.abs(), if percent < 0.0 { "less" } else { "more" })
+        }
+        _ => format!("keeps {:.1} % of the accuracy (", 100.0 - percent),
+    };
     if let (Some(own), Some(base)) = (own, base) {
-        let _ = write!(text, "{} {own:.4} against {base:.4}; ", record.accuracy_metric);
+        let _ = write!(text, "{metric} {:.4} against {:.4}; ", own.value, base.value);
     }
     let [low, high] = drop.interval.map(tenths);
     let how = if drop.paired { "compared item by item" } else { "compared as independent runs" };
