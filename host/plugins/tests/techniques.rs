@@ -250,9 +250,9 @@ fn a_mixture_made_of_the_default_model_gets_fewer_experts() {
 /// Several stages or steps in one configuration: at most this divergence (nats a token), and share of the weights' bytes and of
 /// the cache's.
 const CHAINS: &[(&str, f64, f64, f64)] = &[
-    ("rotation + gptq + kv-cache:dtype=affine4", 0.2, 0.34, 0.34),
-    ("grouped-query:groups=1 + awq", 8.0, 0.33, 0.34),
-    ("depth-pruning:drop=1 + latent-attention + hqq", 0.8, 0.34, 0.67),
+    ("rotation + gptq + kv-cache:dtype=affine4", 0.1, 0.34, 0.34),
+    ("grouped-query:groups=1 + awq", 2.1, 0.33, 0.34),
+    ("depth-pruning:drop=1 + latent-attention + hqq", 1.42, 0.34, 0.65),
 ];
 
 #[test]
