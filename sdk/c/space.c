@@ -77,10 +77,10 @@ static bool conflict(const technique *a, const technique *b) {
     return false;
 }
 
-static bool tag_provided(const problem *of, const bool *on, const technique *by_others_than, text tag) {
-    for (size_t i = 0; i < of->space.len; i++) {
-        const technique *other = &of->space.ptr[i];
-        if (on[i] && other != by_others_than && contains(&other->provides, tag)) return true;
+// Whether a technique that is on provides it before this one; techniques are in the order in which they apply.
+static bool tag_provided(const problem *of, const bool *on, size_t before, text tag) {
+    for (size_t i = 0; i < before; i++) {
+        if (on[i] && contains(&of->space.ptr[i].provides, tag)) return true;
     }
     return false;
 }
@@ -100,7 +100,7 @@ static void select_techniques(const problem *of, const double *point, bool *on) 
         for (size_t i = 0; i < count; i++) {
             const technique *one = &of->space.ptr[i];
             for (size_t j = 0; on[i] && j < one->requires_.len; j++) {
-                if (!tag_provided(of, on, one, one->requires_.ptr[j])) {
+                if (!tag_provided(of, on, i, one->requires_.ptr[j])) {
                     on[i] = false;
                     changed = true;
                 }

@@ -127,9 +127,10 @@ function conflict(a, b) {
   return named || a.provides.some((tag) => b.provides.includes(tag));
 }
 
-/** Whether others provide all that it requires. */
+/** Whether those before it provide all that it requires; techniques are in the order in which they apply. */
 function provided(technique, among) {
-  return technique.requires.every((tag) => among.some((other) => other !== technique && other.provides.includes(tag)));
+  const before = among.slice(0, among.indexOf(technique));
+  return technique.requires.every((tag) => before.some((other) => other.provides.includes(tag)));
 }
 
 /** The member of a domain at a share in [0, 1) of the way from the first to the last, on the domain's own scale. */

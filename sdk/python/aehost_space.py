@@ -130,8 +130,8 @@ def conflict(a, b):
 
 
 def provided(technique, among):
-    """Whether others provide all that it requires."""
-    tags = {tag for other in among if other is not technique for tag in other.provides}
+    """Whether those before it provide all that it requires; techniques are in the order in which they apply."""
+    tags = {tag for other in among[: among.index(technique)] for tag in other.provides}
     return tags.issuperset(technique.requires)
 
 

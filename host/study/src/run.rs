@@ -84,7 +84,8 @@ pub fn problem(record: &StudyRecord) -> Problem {
         facts.set(name, Value::Integer(value.into()));
     }
     Problem {
-        space: record.space.clone(),
+        // A space that is not sound is refused before it comes here.
+        space: Space::new(&record.space).map_or_else(|_| record.space.clone(), |space| space.techniques().to_vec()),
         objectives: record.objectives.clone(),
         constraints: record.constraints.clone(),
         facts,

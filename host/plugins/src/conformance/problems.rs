@@ -227,7 +227,7 @@ pub(super) fn mixed() -> Vec<TechniqueSpace> {
     let mut block =
         technique("block", Stage::Inference, &[], vec![parameter("format", words(&["Q8_0", "Q4_K"]), "Q8_0", vec![])]);
     let mut tune =
-        technique("tune", Stage::FineTuning, &[], vec![parameter("rate", reals(1e-5, 1e-2, true), 1e-4, vec![])]);
+        technique("tune", Stage::Inference, &[], vec![parameter("rate", reals(1e-5, 1e-2, true), 1e-4, vec![])]);
     round.description.provides = quantised();
     block.description.provides = quantised();
     tune.description.requires = quantised();
