@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "suite/support/mod.rs"]
+#[allow(dead_code, reason = "of what the suite shares, little is used here")]
 mod support;
 
 use aehost_plugins::{Catalog, Options, conformance};
