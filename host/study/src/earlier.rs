@@ -1,7 +1,7 @@
 //! What other studies of a store found, for strategies that start warm.
 
 use crate::observed::history;
-use crate::{MetricValue, Observation, Observed, Store, StoreError, StudyRecord};
+use crate::{Observation, Observed, Store, StoreError, StudyRecord, Trial};
 use serde::{Deserialize, Serialize};
 
 /// Trials of all studies together, at most: asks must stay short.
@@ -18,46 +18,66 @@ pub struct EarlierStudy {
     pub model: String,
     /// cpu or cuda:N.
     pub device: String,
-    /// Of the metrics that matter now, in that study's own numbers.
+    /// All metrics, in that study's own numbers.
     pub observations: Vec<Observation>,
 }
 
+/// Each technique alone on small models, as `benches/techniques.py --study` measures them: what who knows the field would
+/// expect before the first trial.
+const REFERENCE: [&str; 2] =
+    [include_str!("../reference/smollm2-135m-instruct.json"), include_str!("../reference/gemma-3-270m.json")];
+
+impl EarlierStudy {
+    /// All that was measured of a study.
+    pub fn new(record: &StudyRecord, trials: &[Trial]) -> Self {
+        let mut observations = history(record, trials);
+        observations.retain(|observation| matches!(observation.outcome, Observed::Measured { .. }));
+        let StudyRecord { name, model, device, .. } = record.clone();
+        Self { name, model, device, observations }
+    }
+
+    /// What it tells about another study, in `room` trials at most; none where that is too little.
+    fn about(mut self, record: &StudyRecord, room: usize) -> Option<Self> {
+        self.observations.retain(|observation| fits(record, observation));
+        self.observations.truncate(room);
+        let begins = self.observations.first().is_some_and(|first| first.configuration.0.is_empty());
+        (begins && self.observations.len() >= LEAST).then_some(self)
+    }
+}
+
 impl Store {
-    /// What other studies measured of the metrics and with the techniques of this one, the latest study first.
+    /// What other studies tell about this one: the store's own, the latest first, and then those that come with the program.
     ///
     /// # Errors
     /// Where the store cannot be read. A single study that cannot be read is passed over.
     pub fn earlier(&self, record: &StudyRecord) -> Result<Vec<EarlierStudy>, StoreError> {
-        let mut studies = Vec::new();
-        let mut room = TRIALS;
-        for summary in self.list()?.into_iter().rev().filter(|summary| summary.name != record.name) {
-            let (Ok(other), Ok(trials)) = (self.study(&summary.name), self.trials(&summary.name)) else { continue };
-            let told = history(&other, &trials).into_iter().filter_map(|observation| fitting(record, observation));
-            let observations: Vec<Observation> = told.take(room).collect();
-            let begins = observations.first().is_some_and(|first| first.configuration.0.is_empty());
-            if begins && observations.len() >= LEAST {
-                room -= observations.len();
-                let StudyRecord { name, model, device, .. } = other;
-                studies.push(EarlierStudy { name, model, device, observations });
+        let names = self.list()?.into_iter().rev().map(|summary| summary.name).filter(|name| *name != record.name);
+        let stored =
+            names.filter_map(|name| Some(EarlierStudy::new(&self.study(&name).ok()?, &self.trials(&name).ok()?)));
+        let mut studies: Vec<EarlierStudy> = Vec::new();
+        for study in stored.chain(reference()) {
+            let room = TRIALS - studies.iter().map(|study| study.observations.len()).sum::<usize>();
+            if room < LEAST {
+                break;
             }
+            studies.extend(study.about(record, room));
         }
         Ok(studies)
     }
 }
 
-/// What an observation of another study tells about this one's objectives and constraints; none where a technique is none of
-/// this one's, an objective is missing, or not all data were used.
-fn fitting(record: &StudyRecord, observation: Observation) -> Option<Observation> {
+/// The studies that come with the program.
+fn reference() -> impl Iterator<Item = EarlierStudy> {
+    REFERENCE.iter().map(|text| serde_json::from_str(text).expect("it was written by this program"))
+}
+
+/// Whether an observation of another study tells something about this one: of techniques that both have, an objective, on all
+/// data.
+fn fits(record: &StudyRecord, observation: &Observation) -> bool {
     let known = |id: &str| record.space.iter().any(|technique| technique.description.identity.id == id);
-    let fits = observation.fidelity >= 1.0 && observation.configuration.0.iter().all(|choice| known(&choice.technique));
-    let Observed::Measured { metrics } = observation.outcome else { return None };
-    let wanted = |value: &MetricValue| {
-        let (objectives, constraints) = (&record.objectives, &record.constraints);
-        objectives.iter().any(|o| o.metric == value.metric) || constraints.iter().any(|c| c.metric == value.metric)
-    };
-    let metrics: Vec<MetricValue> = metrics.into_iter().filter(wanted).collect();
-    let complete = record.objectives.iter().all(|o| metrics.iter().any(|value| value.metric == o.metric));
-    (fits && complete).then_some(Observation { outcome: Observed::Measured { metrics }, ..observation })
+    let Observed::Measured { metrics } = &observation.outcome else { return false };
+    let wanted = record.objectives.iter().any(|o| metrics.iter().any(|value| value.metric == o.metric));
+    wanted && observation.fidelity >= 1.0 && observation.configuration.0.iter().all(|choice| known(&choice.technique))
 }
 
 #[cfg(test)]
@@ -89,9 +109,43 @@ mod tests {
         let Observed::Measured { metrics: told } = &found[0].observations[1].outcome else { panic!("it was measured") };
         let mut told: Vec<&str> = told.iter().map(|value| value.metric.as_str()).collect();
         told.sort_unstable();
-        let mut wanted = vec!["multiple-choice.acc", metrics::END_TO_END, metrics::PEAK_MEMORY, metrics::ACCURACY_DROP];
-        wanted.sort_unstable();
-        assert_eq!(told, wanted);
+        let mut all = vec![
+            "multiple-choice.acc",
+            "latency.prefill_ms",
+            metrics::END_TO_END,
+            metrics::PEAK_MEMORY,
+            metrics::ACCURACY_DROP,
+        ];
+        all.sort_unstable();
+        assert_eq!(told, all);
         assert!(store.earlier(&study("long")).unwrap().is_empty(), "a study does not tell itself");
+    }
+
+    #[test]
+    fn studies_that_come_with_the_program_tell_what_default_studies_ask() {
+        let asked = [
+            "multiple-choice.acc_norm",
+            metrics::END_TO_END,
+            metrics::PEAK_MEMORY,
+            metrics::ACCURACY_DROP,
+            "divergence.mean_kl",
+        ];
+        for study in reference() {
+            assert!(
+                study.observations.len() > 15 && study.observations[0].configuration.0.is_empty(),
+                "{}",
+                study.name
+            );
+            for observation in &study.observations {
+                assert!(observation.configuration.0.len() < 2, "{observation:?}");
+                let Observed::Measured { metrics } = &observation.outcome else { panic!("{observation:?}") };
+                for metric in asked {
+                    assert!(
+                        metrics.iter().any(|value| value.metric == metric),
+                        "{metric} is missing in {observation:?}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ use std::cell::RefCell;
 
 pub mod breeding;
 pub mod candidates;
+pub mod denoising;
 pub mod design;
 pub mod earlier;
 pub mod encoding;

@@ -1,6 +1,7 @@
 //! Gaussian process regression on mixed features (Rasmussen, Williams: Gaussian Processes for Machine Learning, 2006): Matern
 //! 5/2 on scales times an exponential of weighted differences elsewhere (Hutter et al. 2011), with a length scale for each
-//! group of features, fitted by the marginal likelihood under priors that few rows need.
+//! group of features, and a linear part: what two features do together is, as long as nothing else is known, the sum of what
+//! each does. Hyperparameters are fitted by the marginal likelihood under priors that few rows need.
 
 mod fit;
 mod kernel;
@@ -59,7 +60,7 @@ impl Process {
         let kernel = Kernel::new(&self.groups, &self.hyper);
         let near: Vec<f64> = self.rows.iter().map(|other| kernel.between(row, other)).collect();
         let explained = self.cholesky.forward(&near);
-        let variance = (self.hyper.signal() - product(&explained, &explained)).max(1e-12);
+        let variance = (kernel.at(row) - product(&explained, &explained)).max(1e-12);
         (self.center + self.spread * product(&near, &self.pulls), self.spread * variance.sqrt())
     }
 

@@ -28,7 +28,9 @@ pub struct Surrogates {
 impl Surrogates {
     /// Trains on what was told, and on fantasies.
     pub fn fit(&mut self, encoding: &Encoding, search: &mut Search, fantasies: &[Fantasy]) -> Model {
-        let training = Training::new(encoding, &search.history, fantasies);
+        let earlier = self.earlier.as_ref().filter(|_| search.history.measured().count() < ENOUGH);
+        let logs = |metric| earlier.and_then(|earlier| earlier.multiplies(metric));
+        let training = Training::with_logs(encoding, &search.history, fantasies, logs);
         let trees =
             if training.rows.len() > MANY { Options::default().trees * 2 / 3 } else { Options::default().trees };
         let options = Options { trees, ..Options::default() };
@@ -48,6 +50,7 @@ impl Surrogates {
 fn best(trees: Ensemble, process: Process, transfer: Option<Transfer>) -> Regressor {
     let (trees, process) = (Regressor::Trees(trees), Regressor::Process(process));
     let own = if process.error() < MARGIN * trees.error() { process } else { trees };
-    let transfer = transfer.map(Regressor::Transfer);
-    transfer.filter(|transfer| transfer.error() < MARGIN * own.error()).unwrap_or(own)
+    // What is known of trials that are much alike is no measure of what is known of others.
+    let better = transfer.filter(|transfer| transfer.is_alone() || transfer.error() < own.error());
+    better.map_or(own, Regressor::Transfer)
 }

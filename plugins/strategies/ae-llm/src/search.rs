@@ -6,7 +6,7 @@ use aehost_sdk::strategy::{guided::Guided, process::Processes, share::ShareOfBud
 
 const INITIAL: ShareOfBudget = ShareOfBudget::initial(6, 8);
 /// Where earlier studies are known.
-const INFORMED: ShareOfBudget = ShareOfBudget { least: 3, most: 3, ..INITIAL };
+const INFORMED: ShareOfBudget = ShareOfBudget { least: 2, most: 2, ..INITIAL };
 
 /// The search.
 pub struct AeLlm {

@@ -81,13 +81,42 @@ fn what_another_model_showed_helps_and_what_misleads_does_little_harm() {
             let problem = Problem { settings: own(), earlier: earlier(seed), ..(benchmark.problem)(seed, budget) };
             benchmark.solve::<AeLlm>(problem, 1).1
         };
-        (1..=8).map(reached).sum::<f64>() / 8.0
+        (1..=24).map(reached).sum::<f64>() / 24.0
     };
     let (cold, warm) = (volume(10, &|_| vec![]), volume(10, &|seed| vec![elsewhere(seed, |loss, _| 1.5 * loss)]));
     assert!(warm > cold + 0.03, "{warm:.3}, {cold:.3} cold");
     let (cold, misled) =
         (volume(16, &|_| vec![]), volume(16, &|seed| vec![elsewhere(seed, |_, random| random.unit())]));
     assert!(misled > cold - 0.05, "{misled:.3}, {cold:.3} cold");
+}
+
+/// What each technique alone did to a model three times as large, which loses half as much again.
+fn alone() -> EarlierStudy {
+    let benchmark = &benchmarks::ALL[3];
+    let space = Space::new((benchmark.problem)(0, 1).space);
+    let default = |technique| vec![space.choice(technique, |parameter| parameter.default.clone())];
+    let configurations = std::iter::once(Configuration::new()).chain(space.techniques().iter().map(default));
+    let observe = |(trial, configuration): (usize, Configuration)| {
+        let Outcome::Measured(mut values) = (benchmark.outcome)(&configuration) else { return None };
+        values.iter_mut().for_each(|value| value.value *= if value.metric == "loss" { 1.5 } else { 3.0 });
+        Some(Observation { trial: trial as u64, configuration, fidelity: 1.0, outcome: Outcome::Measured(values) })
+    };
+    let lawful = configurations.filter(|configuration| space.check(configuration).is_ok());
+    EarlierStudy { observations: lawful.enumerate().filter_map(observe).collect(), ..elsewhere(0, |loss, _| loss) }
+}
+
+#[test]
+fn techniques_known_alone_help_to_combine_them() {
+    let benchmark = &benchmarks::ALL[3];
+    let volume = |earlier: &[EarlierStudy]| {
+        let reached = |seed| {
+            let problem = Problem { settings: own(), earlier: earlier.to_vec(), ..(benchmark.problem)(seed, 12) };
+            benchmark.solve::<AeLlm>(problem, 1).1
+        };
+        (1..=24).map(reached).sum::<f64>() / 24.0
+    };
+    let (cold, warm) = (volume(&[]), volume(&[alone()]));
+    assert!(warm > cold + 0.08, "{warm:.3}, {cold:.3} cold");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! configurations.
 
 use super::encoding::Encoding;
+use super::history::History;
 use super::search::pareto::{self, Point};
 use super::surrogate::{Expectation, Surrogate};
 use super::{Configuration, Search};
@@ -20,6 +21,11 @@ const CHILDREN: usize = 48;
 /// Generations.
 const GENERATIONS: usize = 8;
 
+/// Techniques that a candidate may have more than trials of the front have: what is certain of few says little of many.
+const MORE: usize = 2;
+/// Techniques that candidates may always have.
+const FEW: usize = 4;
+
 /// From so many measured trials on all of this is halved: judging a candidate takes the longer the more trials there are.
 const MANY: usize = 100;
 
@@ -37,6 +43,8 @@ pub struct Candidate {
 pub struct Pool<'a> {
     encoding: &'a Encoding,
     model: &'a dyn Surrogate,
+    /// Techniques of a candidate at most.
+    most: usize,
     /// In the order in which they were found.
     pub candidates: Vec<Candidate>,
     keys: HashSet<String>,
@@ -44,12 +52,16 @@ pub struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     /// Nothing yet.
-    pub fn new(encoding: &'a Encoding, model: &'a dyn Surrogate) -> Self {
-        Self { encoding, model, candidates: Vec::new(), keys: HashSet::new() }
+    pub fn new(encoding: &'a Encoding, model: &'a dyn Surrogate, history: &History) -> Self {
+        let front = history.front().iter().map(|trial| trial.configuration.len()).max().unwrap_or(0);
+        Self { encoding, model, most: FEW.max(front + MORE), candidates: Vec::new(), keys: HashSet::new() }
     }
 
-    /// Judges a configuration, if it is news.
+    /// Judges a configuration, if it is news and has not too many techniques.
     pub fn add(&mut self, search: &Search, configuration: Configuration, near: Option<u64>) {
+        if configuration.len() > self.most {
+            return;
+        }
         let key = search.space.key(&configuration);
         if search.seen(&key) || !self.keys.insert(key) {
             return;

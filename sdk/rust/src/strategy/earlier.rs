@@ -1,6 +1,7 @@
 //! What earlier studies tell about this one. Models and devices differ in scale first: a metric's change from the study's own
 //! baseline is what carries over, and what it gets wrong here is learnt like anything else.
 
+use super::denoising::{self, MISSING, Told, denoise, of_quality};
 use super::encoding::Encoding;
 use super::history::History;
 use super::process::Processes;
@@ -11,6 +12,11 @@ use super::{EarlierStudy, MetricValue, Observation, Outcome, Space};
 
 /// Times that each process of earlier changes is fitted; a fit has few steps.
 const FITS: usize = 3;
+/// Trials that vary less than this share of what varied in earlier studies have not seen enough.
+const NARROW: f64 = 0.5;
+/// Variance of what a technique alone changes, in variances of all changes: earlier studies tell mostly of few techniques at once,
+/// and changes are expected to add up, as logarithms of ratios do.
+const WEIGHT: f64 = 0.2;
 
 /// What configurations changed in earlier studies.
 #[derive(Debug, Clone)]
@@ -36,6 +42,8 @@ pub struct Transfer {
     count: usize,
     /// Standard deviation of the metric among them.
     spread: f64,
+    /// Standard deviation of earlier changes.
+    typical: f64,
 }
 
 impl Transfer {
@@ -43,6 +51,11 @@ impl Transfer {
     pub fn predict(&self, dense: &[f64]) -> (f64, f64) {
         let (change, deviation) = self.joint.predict(dense);
         (self.baseline + change, deviation)
+    }
+
+    /// Whether trials here differ so little, measured by what changed elsewhere, that they tell nothing about others.
+    pub fn is_alone(&self) -> bool {
+        self.spread < NARROW * self.typical
     }
 
     /// Root mean square error of each trial predicted from all others, in standard deviations of the metric.
@@ -59,23 +72,30 @@ impl Earlier {
         let mut names = Vec::new();
         let mut changes: Vec<[Vec<f64>; 2]> = vec![Default::default(); metrics.len()];
         for study in studies {
-            let baseline = study.observations.iter().find(|observation| observation.configuration.is_empty());
-            let Some(baseline) = baseline.and_then(measured) else { continue };
-            let before = rows.len();
-            for observation in &study.observations {
-                let Some(values) = measured(observation) else { continue };
-                if space.check(&observation.configuration).is_err() {
-                    continue;
-                }
-                rows.push(encoding.encode(&observation.configuration));
-                for (metric, changes) in metrics.iter().zip(&mut changes) {
-                    let (now, then) = (value(values, metric), value(baseline, metric));
-                    changes[0].push(now - then);
-                    changes[1].push(if now > 0.0 && then > 0.0 { (now / then).ln() } else { f64::NAN });
-                }
+            let fitting =
+                study.observations.iter().filter(|observation| space.check(&observation.configuration).is_ok());
+            let told: Vec<(&Observation, &[MetricValue])> =
+                fitting.filter_map(|observation| Some((observation, measured(observation)?))).collect();
+            let Some(baseline) = told.iter().position(|(observation, _)| observation.configuration.is_empty()) else {
+                continue;
+            };
+            if told.len() < 2 {
+                continue;
             }
-            if rows.len() > before {
-                names.push(study.name.clone());
+            names.push(study.name.clone());
+            rows.extend(told.iter().map(|(observation, _)| encoding.encode(&observation.configuration)));
+            let column = |metric: &str| {
+                told.iter().map(|(_, values)| denoising::told(values, metric).unwrap_or(MISSING)).collect::<Vec<Told>>()
+            };
+            let others = told[baseline].1.iter().map(|value| &value.metric).filter(|metric| !metrics.contains(metric));
+            let others: Vec<Vec<Told>> =
+                others.filter(|metric| of_quality(metric)).map(|metric| column(metric)).collect();
+            for (metric, changes) in metrics.iter().zip(&mut changes) {
+                let values = denoise(&column(metric), &others);
+                let then = values[baseline].0;
+                changes[0].extend(values.iter().map(|(now, _)| now - then));
+                let ratio = |now: f64| if now > 0.0 && then > 0.0 { (now / then).ln() } else { f64::NAN };
+                changes[1].extend(values.iter().map(|(now, _)| ratio(*now)));
             }
         }
         let targets: Vec<Vec<f64>> = changes.into_iter().flatten().collect();
@@ -84,12 +104,12 @@ impl Earlier {
             return None;
         }
         let variances = vec![vec![0.0; rows.len()]; targets.len()];
-        let mut processes = Processes::new(encoding, targets.len());
+        let mut processes = Processes::additive(encoding, targets.len(), WEIGHT);
         (0..FITS * targets.len()).for_each(|_| _ = processes.fit(&rows, &targets, &variances));
         let made = processes.condition(&rows, &targets, &variances).into_iter().zip(targets);
         let mut made = made.map(|(made, target)| known(&target).then_some((target, made)));
         let changes = metrics.iter().map(|_| std::array::from_fn(|_| made.next().flatten())).collect();
-        let (width, joint) = (encoding.features().len(), Processes::new(encoding, metrics.len()));
+        let (width, joint) = (encoding.features().len(), Processes::additive(encoding, metrics.len(), WEIGHT));
         Some(Self { width, rows, changes, joint, names })
     }
 
@@ -117,15 +137,26 @@ impl Earlier {
                     variances.extend(self.rows.iter().map(|_| 0.0));
                 }
             }
-            baselines.push(known.map(|(baseline, _)| baseline));
+            baselines.push(known.map(|(baseline, (_, process))| (baseline, process.spread())));
         }
         let joint = self.joint.after(&all, fantasies);
         let transfers = joint.into_iter().zip(baselines).zip(&training.targets);
-        let transfer = |((joint, baseline), target): ((Process, Option<f64>), &Vec<f64>)| {
+        let transfer = |((joint, known), target): ((Process, Option<(f64, f64)>), &Vec<f64>)| {
             let count = target.iter().filter(|target| target.is_finite()).count();
-            baseline.map(|baseline| Transfer { joint, baseline, count, spread: center_and_spread(target).1 })
+            let spread = center_and_spread(target).1;
+            known.map(|(baseline, typical)| Transfer { joint, baseline, count, spread, typical })
         };
         transfers.map(transfer).collect()
+    }
+
+    /// Whether a metric's changes are ratios, where anything is known of it: other models and devices are larger or faster by a
+    /// factor, so all that is positive carries over as such.
+    pub fn multiplies(&self, metric: usize) -> Option<bool> {
+        let [differences, ratios] = &self.changes[metric];
+        let known = |changes: &Option<Changes>| {
+            changes.as_ref().map_or(0, |(changes, _)| changes.iter().filter(|change| change.is_finite()).count())
+        };
+        differences.as_ref().map(|_| known(ratios) == known(differences))
     }
 
     /// What it knows, in words.
@@ -151,9 +182,4 @@ fn measured(observation: &Observation) -> Option<&[MetricValue]> {
         Outcome::Measured(values) => Some(values),
         Outcome::Infeasible(_) | Outcome::Failed(_) => None,
     }
-}
-
-/// Not a number where it is missing.
-fn value(values: &[MetricValue], metric: &str) -> f64 {
-    values.iter().find(|value| value.metric == metric).map_or(f64::NAN, |value| value.value)
 }

@@ -103,7 +103,7 @@ fn propose<S: Surrogate>(
         Point { costs: expected.costs.iter().map(|belief| belief.median()).collect(), ..*point }
     };
     let mut worth = Worth::new(&search.history, point, believed);
-    let mut pool = Pool::new(encoding, &model);
+    let mut pool = Pool::new(encoding, &model, &search.history);
     pool.search(search);
     for _ in 0..2 {
         let best: Vec<Configuration> = worth

@@ -1,5 +1,6 @@
 //! What a strategy was told and what it still waits for, as numbers: costs to be minimised, violations and metrics.
 
+use super::denoising::{MISSING, Told, of_quality, told};
 use super::search::pareto::{self, Point};
 use super::{Configuration, Constraint, Direction, Objective, Observation, Outcome, Problem, TrialId};
 
@@ -12,7 +13,9 @@ pub struct Trial {
     pub configuration: Configuration,
     /// The columns of [`History::metrics`], objectives first, where they are known, with their standard errors. Empty where
     /// nothing was measured.
-    pub metrics: Vec<Option<(f64, f64)>>,
+    pub metrics: Vec<Option<Told>>,
+    /// The columns of [`History::companions`]; not a number where a value is missing.
+    pub companions: Vec<Told>,
     /// Costs and violation of what was measured; none where the configuration was infeasible or failed.
     pub point: Option<Point>,
 }
@@ -23,6 +26,7 @@ pub struct History {
     objectives: Vec<Objective>,
     constraints: Vec<Constraint>,
     metrics: Vec<String>,
+    companions: Vec<String>,
     trials: Vec<Trial>,
     pending: Vec<(TrialId, Configuration)>,
 }
@@ -41,6 +45,7 @@ impl History {
             objectives: problem.objectives.clone(),
             constraints: problem.constraints.clone(),
             metrics,
+            companions: Vec::new(),
             trials: Vec::new(),
             pending: Vec::new(),
         }
@@ -54,22 +59,27 @@ impl History {
     /// Takes in a result.
     pub fn tell(&mut self, observation: Observation) {
         self.pending.retain(|(trial, _)| *trial != observation.trial);
-        let (metrics, point) = match &observation.outcome {
+        let Observation { trial, configuration, outcome, .. } = observation;
+        let trial = match outcome {
             Outcome::Measured(values) => {
-                let value = |metric: &String| {
-                    let found = values.iter().find(|v| v.metric == *metric && v.value.is_finite());
-                    found.map(|v| (v.value, if v.standard_error.is_finite() { v.standard_error.max(0.0) } else { 0.0 }))
-                };
-                let metrics: Vec<Option<(f64, f64)>> = self.metrics.iter().map(value).collect();
-                let point = self.point(&metrics);
-                (metrics, Some(point))
+                if self.measured().next().is_none() {
+                    let others = values.iter().map(|v| &v.metric).filter(|metric| !self.metrics.contains(metric));
+                    self.companions = others.filter(|metric| of_quality(metric)).cloned().collect();
+                }
+                let metrics: Vec<Option<Told>> = self.metrics.iter().map(|metric| told(&values, metric)).collect();
+                let companions =
+                    self.companions.iter().map(|metric| told(&values, metric).unwrap_or(MISSING)).collect();
+                let point = Some(self.point(&metrics));
+                Trial { trial, configuration, metrics, companions, point }
             }
-            Outcome::Infeasible(_) | Outcome::Failed(_) => (Vec::new(), None),
+            Outcome::Infeasible(_) | Outcome::Failed(_) => {
+                Trial { trial, configuration, metrics: Vec::new(), companions: Vec::new(), point: None }
+            }
         };
-        self.trials.push(Trial { trial: observation.trial, configuration: observation.configuration, metrics, point });
+        self.trials.push(trial);
     }
 
-    fn point(&self, metrics: &[Option<(f64, f64)>]) -> Point {
+    fn point(&self, metrics: &[Option<Told>]) -> Point {
         let cost = |(column, objective): (usize, &Objective)| match (metrics[column], objective.direction) {
             (Some((value, _)), Direction::Minimize) => value,
             (Some((value, _)), Direction::Maximize) => -value,
@@ -85,6 +95,11 @@ impl History {
     /// Names of the metrics that matter: the objectives in order, then those that only constraints speak of.
     pub fn metrics(&self) -> &[String] {
         &self.metrics
+    }
+
+    /// Names of what else evaluators say of measured trials.
+    pub fn companions(&self) -> &[String] {
+        &self.companions
     }
 
     /// The column of a metric.

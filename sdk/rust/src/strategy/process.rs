@@ -35,6 +35,12 @@ impl Processes {
         Self { hypers: vec![Hyper::prior(&groups); count], groups, turn: 0 }
     }
 
+    /// The same that expect what techniques do to add up, before they know better: so much of the variance is a weight's.
+    pub fn additive(encoding: &Encoding, count: usize, linear: f64) -> Self {
+        let groups = Self::new(encoding, 0).groups.additive(linear);
+        Self { hypers: vec![Hyper::prior(&groups); count], groups, turn: 0 }
+    }
+
     /// Processes conditioned on rows, one a target. With many rows only some are fitted anew each time, in turns.
     pub fn fit(&mut self, rows: &[Row], targets: &[Vec<f64>], variances: &[Vec<f64>]) -> Vec<Process> {
         let size = rows.len() as f64;

@@ -1,5 +1,6 @@
 //! What is expected of configurations that were not measured: the words in which surrogates speak.
 
+use super::denoising::{Told, denoise};
 use super::history::History;
 use super::search::boosting::{self, Ensemble, Options};
 use super::search::normal::Belief;
@@ -68,19 +69,32 @@ pub struct Training {
 }
 
 impl Training {
-    /// What was told so far.
+    /// What was told so far, with less noise where other metrics help.
     pub fn new(encoding: &Encoding, history: &History, fantasies: &[Fantasy]) -> Self {
+        Self::with_logs(encoding, history, fantasies, |_| None)
+    }
+
+    /// The same where something else than the trials may say, of a column, whether logarithms are to be learnt.
+    pub fn with_logs(
+        encoding: &Encoding,
+        history: &History,
+        fantasies: &[Fantasy],
+        logs: impl Fn(usize) -> Option<bool>,
+    ) -> Self {
         let measured: Vec<&_> = history.measured().map(|(trial, _)| trial).collect();
         let mut rows: Vec<Row> = measured.iter().map(|trial| encoding.encode(&trial.configuration)).collect();
         rows.extend(fantasies.iter().map(|(row, _)| row.clone()));
         let mut training = Self { rows, targets: Vec::new(), variances: Vec::new(), logs: Vec::new() };
+        let companion = |column: usize| measured.iter().map(|trial| trial.companions[column]).collect();
+        let companions: Vec<Vec<Told>> = (0..history.companions().len()).map(companion).collect();
         for column in 0..history.metrics().len() {
             let told = measured.iter().map(|trial| trial.metrics[column].unwrap_or((f64::NAN, 0.0)));
-            let values: Vec<(f64, f64)> =
-                told.chain(fantasies.iter().map(|(_, values)| (values[column], 0.0))).collect();
+            let mut values: Vec<Told> = denoise(&told.collect::<Vec<_>>(), &companions);
+            values.extend(fantasies.iter().map(|(_, values)| (values[column], 0.0)));
             let plain: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
             let maximised = history.objectives().get(column).is_some_and(|o| o.direction == Direction::Maximize);
-            let log = !maximised && multiplies(&plain);
+            let positive = plain.iter().all(|v| v.is_nan() || *v > 0.0);
+            let log = !maximised && positive && logs(column).unwrap_or_else(|| multiplies(&plain));
             // The deviation of a logarithm is the relative deviation.
             let variance = |(value, error): &(f64, f64)| if log { (error / value).powi(2) } else { error * error };
             training.variances.push(values.iter().map(variance).collect());

@@ -33,7 +33,10 @@ impl Worth {
             .collect();
         let mut front = minimal(feasible.clone());
         // What beats the baseline in nothing is worth nothing, and where the front is short all feasible trials tell the scale.
-        let baseline = history.measured().filter(|(trial, _)| trial.trial == 0).map(|(_, point)| &point.costs);
+        let first = || history.measured().filter(|(trial, _)| trial.trial == 0);
+        let baseline = first().map(|(_, point)| &point.costs);
+        // What is worse by no more than the noise may be as good: accuracies on few questions.
+        let noise = |objective: usize| first().filter_map(|(trial, _)| Some(trial.metrics[objective]?.1)).sum::<f64>();
         let apart: Vec<f64> = (0..history.objectives().len())
             .map(|objective| {
                 let costs = || feasible.iter().map(|costs| costs[objective]);
@@ -41,7 +44,8 @@ impl Worth {
             })
             .collect();
         let scale = Scale::of(front.iter().chain(baseline), &apart).map(|mut scale| {
-            scale.nadir.iter_mut().zip(&apart).for_each(|(nadir, apart)| *nadir += BEYOND * apart);
+            let beyond = apart.iter().enumerate().map(|(objective, apart)| BEYOND * apart + noise(objective));
+            scale.nadir.iter_mut().zip(beyond).for_each(|(nadir, beyond)| *nadir += beyond);
             scale
         });
         let Some(scale) = scale.filter(|_| !front.is_empty()) else {

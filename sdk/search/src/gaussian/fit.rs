@@ -6,10 +6,10 @@ use super::{Data, Process};
 use crate::cholesky::{Cholesky, product};
 use crate::rows::Row;
 
-/// Standard deviations of the logarithms of length scales, signal and noise before anything is known.
+/// Standard deviations of the logarithms of length scales before anything is known, ...
 const LENGTHS: f64 = 1.0;
-const SIGNAL: f64 = 0.7;
-const NOISE: f64 = 1.5;
+/// ... and of signal, noise and linear weights.
+const VARIANCES: [f64; 3] = [0.7, 1.5, 1.5];
 
 /// How a process is fitted.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,9 +72,10 @@ pub fn posterior(data: &Data, hyper: &Hyper) -> Posterior {
     let mut matrix = vec![0.0; size * size];
     for i in 0..size {
         for j in 0..i {
-            matrix[i * size + j] = kernel.by_groups(data.differences.pair(i, j)).0;
+            let linear = hyper.linear() * data.differences.inner(i, j);
+            matrix[i * size + j] = kernel.by_groups(data.differences.pair(i, j)).0 + linear;
         }
-        matrix[i * size + i] = hyper.signal() + hyper.noise() + data.variances[i] + 1e-9;
+        matrix[i * size + i] = kernel.at(&data.rows[i]) + hyper.noise() + data.variances[i] + 1e-9;
     }
     let mut extra = 1e-8 * hyper.signal();
     let cholesky = loop {
@@ -104,7 +105,7 @@ pub fn objective(data: &Data, hyper: &Hyper, prior: &Hyper) -> (f64, Vec<f64>) {
     let kernel = Kernel::new(&data.groups, hyper);
     // d evidence / d theta = tr((a a' - K^-1) dK / d theta) / 2, each pair of rows counted twice.
     let mut gradient = vec![0.0; hyper.logarithms.len()];
-    let mut diagonal = 0.0;
+    let (mut diagonal, mut linear) = (0.0, 0.0);
     for i in 0..size {
         for j in 0..i {
             let pull = pulls[i] * pulls[j] - inverse[i * size + j];
@@ -116,20 +117,18 @@ pub fn objective(data: &Data, hyper: &Hyper, prior: &Hyper) -> (f64, Vec<f64>) {
                 }
             }
             gradient[groups] += pull * values.0;
+            linear += pull * data.differences.inner(i, j);
         }
-        diagonal += pulls[i] * pulls[i] - inverse[i * size + i];
+        let pull = pulls[i] * pulls[i] - inverse[i * size + i];
+        linear += 0.5 * pull * data.differences.inner(i, i);
+        diagonal += pull;
     }
     gradient[groups] += 0.5 * diagonal * hyper.signal();
     gradient[groups + 1] = 0.5 * diagonal * hyper.noise();
+    gradient[groups + 2] = linear * hyper.linear();
     let mut value = evidence;
     for (i, (log, middle)) in hyper.logarithms.iter().zip(&prior.logarithms).enumerate() {
-        let deviation = if i < groups {
-            LENGTHS
-        } else if i == groups {
-            SIGNAL
-        } else {
-            NOISE
-        };
+        let deviation = if i < groups { LENGTHS } else { VARIANCES[i - groups] };
         let away = (log - middle) / deviation;
         value -= 0.5 * away * away;
         gradient[i] -= away / deviation;
