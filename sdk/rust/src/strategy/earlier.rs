@@ -140,13 +140,13 @@ impl Earlier {
             baselines.push(known.map(|(baseline, (_, process))| (baseline, process.spread())));
         }
         let joint = self.joint.after(&all, fantasies);
-        let transfers = joint.into_iter().zip(baselines).zip(&training.targets);
-        let transfer = |((joint, known), target): ((Process, Option<(f64, f64)>), &Vec<f64>)| {
+        let each = joint.into_iter().zip(baselines).zip(&training.targets);
+        each.map(|((joint, known), target)| {
             let count = target.iter().filter(|target| target.is_finite()).count();
             let spread = center_and_spread(target).1;
             known.map(|(baseline, typical)| Transfer { joint, baseline, count, spread, typical })
-        };
-        transfers.map(transfer).collect()
+        })
+        .collect()
     }
 
     /// Whether a metric's changes are ratios, where anything is known of it: other models and devices are larger or faster by a
