@@ -1,6 +1,8 @@
 //! The main job from a study file to a model that answers, and the shapes that scripts count on. Every command runs with
 //! `--json`; that standard output holds one JSON document and standard error nothing is checked for each.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_tests::{Bed, built_in, fields};
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! The peak memory of a configuration is its own: it depends neither on the trials before it, nor on what making it took.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_tests::{Bed, model};
 use serde_json::Value;
 

@@ -1,5 +1,7 @@
 //! What the program says of bad input, of plugins that misbehave, and of being interrupted, word for word.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_formats::gguf::Writer;
 use aehost_tests::{Bed, built_in, fault, model};
 use serde_json::{Value, json};

@@ -5,6 +5,8 @@
 //! NSGA-II also learns from latencies, which differ from run to run; for it, what was logged before a kill must be the
 //! beginning of what is logged after, and the host itself checks that the restored strategy repeats its log.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use aehost_tests::Bed;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
