@@ -170,7 +170,7 @@ mod tests {
         let mut random = Random::new(4);
         let (_, measured, clean, _) = trials(&mut random, 16);
         let exact: Vec<Told> = measured.iter().map(|(value, _)| (*value, 0.0)).collect();
-        assert_eq!(denoise(&exact, &[clean.clone()]), exact);
+        assert_eq!(denoise(&exact, std::slice::from_ref(&clean)), exact);
         let noisy: Vec<Told> = clean.iter().map(|(value, _)| (*value, 1.0)).collect();
         assert_eq!(denoise(&measured, &[noisy]), measured);
         let mut lacking = clean.clone();
