@@ -1,4 +1,4 @@
-//! What other studies of a store found, for strategies that start warm.
+//! What other studies found, those of a store and those that come with the program, for strategies that start warm.
 
 use crate::observed::history;
 use crate::{Observation, Observed, Store, StoreError, StudyRecord, Trial};
