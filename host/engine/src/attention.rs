@@ -442,7 +442,7 @@ mod tests {
             let dtype = [CacheType::F32, CacheType::F16, CacheType::Q8_0, CacheType::Affine(8), CacheType::Affine(4), CacheType::Affine(2)][dtype];
             let width = kv_heads * dim;
             let value_width = if values_are_keys { width } else { kv_heads * value_dim };
-            let specs = [Arc::new(CacheSpec { dtype, window, sinks, key_width: width, value_width, values_are_keys, interval: 0, eviction: None, page })];
+            let specs = [Arc::new(CacheSpec { dtype, window, sinks, key_width: width, value_width, values_are_keys, interval: 0, eviction: None, page, passing: false })];
             let mut cache = Cache::new(&specs);
             let layer = &mut cache.layers[0];
             let total = past + tokens;
@@ -472,6 +472,7 @@ mod tests {
                 branches: branches[past..].to_vec(),
                 parts: std::iter::once(0..tokens).collect(),
                 rows: vec![],
+                ..Batch::default()
             };
             let mut fast = vec![0f32; tokens * spec.heads * value_dim];
             let mut plain = fast.clone();

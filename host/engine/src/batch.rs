@@ -1,5 +1,6 @@
 //! What a step of a model is given: sequences, packed so that their tokens stand one after another.
 
+use crate::images::{ImageRows, Placed};
 use crate::program::RowSpace;
 use crate::{Cache, EngineError};
 
@@ -41,7 +42,16 @@ pub struct Sequence<'a> {
     pub rows: Rows,
 }
 
+/// What tokens a model knows.
+pub(crate) struct Known<'a> {
+    /// Ids of its vocabulary are smaller.
+    pub ids: usize,
+    /// Other ids stand for parts of images.
+    pub images: &'a ImageRows,
+}
+
 /// A step's tokens, packed.
+#[derive(Default)]
 pub(crate) struct Batch {
     pub tokens: Vec<u32>,
     pub positions: Vec<u32>,
@@ -50,6 +60,10 @@ pub(crate) struct Batch {
     pub parts: Vec<std::ops::Range<usize>>,
     /// Tokens whose logits are wanted.
     pub rows: Vec<u32>,
+    /// Numbers that the function is given, a row for each token.
+    pub given: Vec<f32>,
+    /// Tokens that stand for parts of images, in order; their ids are 0 in `tokens`.
+    pub images: Vec<Placed>,
 }
 
 impl Batch {
@@ -63,9 +77,17 @@ impl Batch {
         }
     }
 
+    /// Lays the rows of images over `x`, the given rows of a value so wide.
+    pub fn overlay(&self, rows: std::ops::Range<usize>, width: usize, x: &mut [f32]) {
+        let first = self.images.partition_point(|placed| placed.token < rows.start);
+        for placed in self.images[first..].iter().take_while(|placed| placed.token < rows.end) {
+            x[(placed.token - rows.start) * width..][..width].copy_from_slice(placed.row(width));
+        }
+    }
+
     /// Packs and checks.
-    pub fn of(sequences: &[Sequence<'_>], context: Option<usize>, vocabulary: usize) -> Result<Self, EngineError> {
-        let mut batch = Batch { tokens: vec![], positions: vec![], branches: vec![], parts: vec![], rows: vec![] };
+    pub fn of(sequences: &[Sequence<'_>], context: Option<usize>, known: &Known<'_>) -> Result<Self, EngineError> {
+        let mut batch = Batch::default();
         for sequence in sequences {
             let (n, start, seen) = (sequence.tokens.len(), batch.tokens.len(), sequence.cache.seen);
             if n == 0 {
@@ -97,8 +119,13 @@ impl Batch {
         if batch.tokens.is_empty() {
             return Err(EngineError::Invalid("a step has no sequences".into()));
         }
-        if let Some(bad) = batch.tokens.iter().find(|t| **t as usize >= vocabulary) {
-            return Err(EngineError::Invalid(format!("token {bad} lies outside the vocabulary of {vocabulary}")));
+        for (at, token) in batch.tokens.iter_mut().enumerate().filter(|(_, token)| **token as usize >= known.ids) {
+            let Some(placed) = known.images.find(*token, at) else {
+                let vocabulary = known.ids;
+                return Err(EngineError::Invalid(format!("token {token} lies outside the vocabulary of {vocabulary}")));
+            };
+            batch.images.push(placed);
+            *token = 0;
         }
         if batch.rows.iter().any(|r| *r as usize >= batch.tokens.len()) {
             return Err(EngineError::Invalid("a wanted row lies outside its sequence".into()));

@@ -45,6 +45,9 @@ impl LayerCache {
     }
 
     pub fn append(&mut self, keys: &[f32], values: &[f32], positions: &[u32], branches: &[u32]) {
+        if self.spec.passing {
+            self.forget(self.positions.len());
+        }
         if let Some(first) = positions.first().map(|p| *p as usize) {
             if self.spec.interval > 0 && first.is_multiple_of(self.spec.interval) {
                 self.settle();
@@ -211,6 +214,7 @@ mod tests {
             interval: 0,
             eviction: None,
             page: 0,
+            passing: false,
         }))
     }
 

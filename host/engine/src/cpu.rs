@@ -1,5 +1,5 @@
 //! Runs a program on the CPU. A [`Plan`] made once says which buffer each value stands in and where the threads of the
-//! [`Team`] must wait for one another; a pass allocates nothing but its logits.
+//! [`Team`] must wait for one another; a pass allocates nothing but its output.
 
 mod plan;
 mod run;
@@ -40,8 +40,8 @@ impl Arena {
         self.buffers.resize_with(plan.buffers.len(), Vec::new);
         for (i, (room, buffer)) in self.buffers.iter_mut().zip(&plan.buffers).enumerate() {
             let len = rows(buffer.rows) * buffer.width;
-            // The caller gets the buffer of the logits itself, so that it is a new one each time.
-            let taken = plan.logits.is_some_and(|logits| logits.buffer == i);
+            // The caller gets the buffer of the output itself, so that it is a new one each time.
+            let taken = plan.output.is_some_and(|output| output.buffer == i);
             if room.len() < len || taken {
                 // Growing in place would copy what nobody needs.
                 *room = vec![0.0; len];
@@ -61,7 +61,7 @@ impl CpuModel {
         Ok(Self { plan, ropes, team, arena: Mutex::new(arena) })
     }
 
-    /// One pass: the logits, where the program makes them.
+    /// One pass: its output, where the program makes one.
     pub fn run(
         &self,
         batch: &Batch,
@@ -92,11 +92,11 @@ impl CpuModel {
             }
             start = end;
         }
-        let Some(place) = &plan.logits else { return Ok(None) };
-        let mut logits = std::mem::take(&mut arena.buffers[place.buffer]);
+        let Some(place) = &plan.output else { return Ok(None) };
+        let mut output = std::mem::take(&mut arena.buffers[place.buffer]);
         let (rows, width) = shape(place);
         // A wider value may have stood there before.
-        logits.truncate(rows * width);
-        Ok(Some(Tensor::from_vec(logits, shape(place), &Device::Cpu)?))
+        output.truncate(rows * width);
+        Ok(Some(Tensor::from_vec(output, shape(place), &Device::Cpu)?))
     }
 }

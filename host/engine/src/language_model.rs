@@ -1,7 +1,9 @@
 //! A runnable variant with its tokenizer: what evaluators score with and what people talk to.
 
-use crate::{EngineError, Model, Variant};
+use crate::images::{ImageTaker, MARK};
+use crate::{EngineError, Layouts, Model, Variant};
 use aehost_formats::{Message, Tokenizer};
+use aehost_images::Image;
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
@@ -12,17 +14,19 @@ pub struct Prompt {
     pub messages: Vec<Message>,
     /// Whether the chat template applies.
     pub chat: bool,
+    /// Where the contents of messages mark a place for an image by `<image>`, the next of these.
+    pub images: Vec<Arc<Image>>,
 }
 
 impl Prompt {
     /// A plain text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { messages: vec![Message::new("user", text)], chat: false }
+        Self { messages: vec![Message::new("user", text)], chat: false, images: vec![] }
     }
 
     /// One turn of a user, through the chat template.
     pub fn chat(text: impl Into<String>) -> Self {
-        Self { messages: vec![Message::new("user", text)], chat: true }
+        Self { messages: vec![Message::new("user", text)], chat: true, images: vec![] }
     }
 }
 
@@ -30,6 +34,7 @@ impl Prompt {
 pub struct LanguageModel {
     pub(crate) model: Model,
     pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) images: Option<ImageTaker>,
 }
 
 impl LanguageModel {
@@ -45,7 +50,15 @@ impl LanguageModel {
 
     /// A model that is ready to run, with its tokenizer.
     pub fn of(model: Model, tokenizer: Arc<Tokenizer>) -> Self {
-        Self { model, tokenizer }
+        Self { model, tokenizer, images: None }
+    }
+
+    /// The same for prompts with images, whose `layouts` the family of the variant knows.
+    ///
+    /// # Errors
+    /// `Invalid` where the variant does not say how it takes images.
+    pub fn with_images(self, variant: &Variant, layouts: Layouts) -> Result<Self, EngineError> {
+        Ok(Self { images: Some(ImageTaker::new(variant, layouts)?), ..self })
     }
 
     /// The model underneath.
@@ -60,10 +73,19 @@ impl LanguageModel {
 
     /// The text that the model sees, and whether the tokenizer may still add its own prefix.
     pub(crate) fn render(&self, prompt: &Prompt) -> Result<(String, bool), EngineError> {
+        let Some(images) = &self.images else {
+            return match prompt.chat {
+                true => Ok((self.tokenizer.apply_chat_template(&prompt.messages, true)?, false)),
+                false => Ok((prompt.messages.iter().map(|m| m.content.as_str()).collect(), true)),
+            };
+        };
+        // Templates of models that take images want to know what is text and what is none.
         if prompt.chat {
-            return Ok((self.tokenizer.apply_chat_template(&prompt.messages, true)?, false));
+            let mark = if prompt.images.is_empty() { None } else { Some(MARK) };
+            return Ok((self.tokenizer.apply_chat_template_in_parts(&prompt.messages, mark, true)?, false));
         }
-        Ok((prompt.messages.iter().map(|m| m.content.as_str()).collect(), true))
+        let text: String = prompt.messages.iter().map(|m| m.content.as_str()).collect();
+        Ok((if prompt.images.is_empty() { text } else { text.replace(MARK, images.token()) }, true))
     }
 
     /// Tokens that a step of scoring should hold: enough for efficient products, few enough that their logits stay small.

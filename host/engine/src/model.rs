@@ -1,10 +1,11 @@
 //! A variant made ready to run: the forward pass over packed sequences. There is no padding: the tokens of all sequences
 //! of a step stand one after another, so linear layers see one matrix, and only attention looks at sequences.
 
-use crate::batch::{Batch, Rows, Sequence};
+use crate::batch::{Batch, Known, Rows, Sequence};
 use crate::cache::{Cache, CacheSpec};
 use crate::cpu::{CpuModel, Team};
 use crate::decoding::Speculation;
+use crate::images::{ImageRows, Vision};
 use crate::program::Program;
 use crate::tensors::TensorModel;
 use crate::{EngineError, Variant};
@@ -26,9 +27,15 @@ pub struct Model {
     /// The function `draft`, where that drafts tokens.
     drafter: Option<Box<Model>>,
     context: Option<usize>,
-    /// Token ids are smaller.
+    /// Token ids are smaller, but for those of images.
     ids: usize,
+    /// Width of its output.
     vocabulary: usize,
+    /// Numbers a token that its function is given.
+    given: Option<usize>,
+    /// The functions `encode-image` and `project-image`.
+    pub(crate) vision: Option<Box<Vision>>,
+    pub(crate) images: Arc<ImageRows>,
 }
 
 /// Where a model runs.
@@ -92,7 +99,11 @@ impl Model {
         let place = Place { device, threads: Arc::new(threads), team };
         let mut model = Self::of(&variant, "decode", &place, wanted)?;
         if let Some(Speculation::DraftModel { .. }) = model.speculation.filter(|_| wanted.is_empty()) {
-            model.drafter = Some(Box::new(Self::of(&variant, "draft", &place, &[])?));
+            let drafter = Self { images: model.images.clone(), ..Self::of(&variant, "draft", &place, &[])? };
+            model.drafter = Some(Box::new(drafter));
+        }
+        if wanted.is_empty() && variant.graph().function("encode-image").is_some() {
+            model.vision = Some(Box::new(vision(&variant, &place)?));
         }
         Ok(model)
     }
@@ -101,14 +112,19 @@ impl Model {
         // Weights are encoded and packed on these threads.
         let program = place.threads.install(|| Program::new(variant, function, place.device, wanted))?;
         let graph = variant.graph();
-        let logits = graph.function(function).and_then(|f| f.outputs.iter().find(|port| port.name == "logits"));
-        let vocabulary = logits.and_then(|port| graph.value_type(port.value)).map(ValueType::width);
+        let outputs = graph.function(function).map(|f| &f.outputs[..]).unwrap_or_default();
+        let output = outputs.iter().find(|port| port.name == "logits").or(outputs.first());
+        let vocabulary = output.and_then(|port| graph.value_type(port.value)).map(ValueType::width);
+        let ids = known_ids(graph, function, wanted).or(vocabulary).unwrap_or(0);
         // A function of another model has its own limit.
         let own = format!("{function}.context");
         let context = graph.fact(&own).or_else(|| graph.fact("context")).and_then(aehost_common::Value::as_integer);
         Ok(Self {
             caches: program.caches.clone(),
-            ids: known_ids(graph, function, wanted).or(vocabulary).unwrap_or(0),
+            ids,
+            images: Arc::new(ImageRows::new(ids)),
+            vision: None,
+            given: program.given,
             vocabulary: vocabulary.unwrap_or(0),
             executor: match &place.team {
                 Some(team) => Executor::Cpu(Box::new(CpuModel::new(program, team.clone())?)),
@@ -145,6 +161,16 @@ impl Model {
     /// What drafts tokens, where a function of the model does.
     pub(crate) fn drafter(&self) -> Option<&Model> {
         self.drafter.as_deref()
+    }
+
+    /// Token ids are smaller, but for those of images.
+    pub(crate) fn ids(&self) -> usize {
+        self.ids
+    }
+
+    /// Numbers a token that its function is given.
+    pub(crate) fn given(&self) -> Option<usize> {
+        self.given
     }
 
     /// Number of logits a token.
@@ -245,16 +271,41 @@ impl Model {
         sequences: &mut [Sequence<'_>],
         observer: Option<&mut Observer<'_>>,
     ) -> Result<Option<Tensor>, EngineError> {
-        let batch = Batch::of(sequences, self.context, self.ids)?;
-        let logits = match &self.executor {
-            Executor::Cpu(model) => model.run(&batch, sequences, observer)?,
-            Executor::Tensors(model) => model.run(&batch, sequences, observer)?,
-        };
+        let batch = Batch::of(sequences, self.context, &Known { ids: self.ids, images: &self.images })?;
+        let logits = self.execute(&batch, sequences, observer)?;
         for sequence in sequences {
             sequence.cache.seen += sequence.tokens.len();
         }
         Ok(logits)
     }
+
+    /// One pass through the program.
+    pub(crate) fn execute(
+        &self,
+        batch: &Batch,
+        sequences: &mut [Sequence<'_>],
+        observer: Option<&mut Observer<'_>>,
+    ) -> Result<Option<Tensor>, EngineError> {
+        match &self.executor {
+            Executor::Cpu(model) => model.run(batch, sequences, observer),
+            Executor::Tensors(model) => model.run(batch, sequences, observer),
+        }
+    }
+}
+
+/// The functions for images.
+fn vision(variant: &Variant, place: &Place<'_>) -> Result<Vision, EngineError> {
+    let graph = variant.graph();
+    let images = |port: &&aehost_graph::Port| port.name == "images";
+    let port = graph.function("decode").and_then(|decode| decode.inputs.iter().find(images));
+    let hidden = port.and_then(|port| graph.value_type(port.value)).map(ValueType::width).ok_or_else(|| {
+        EngineError::Invalid("the model has a function `encode-image`, but `decode` has no input `images`".into())
+    })?;
+    let fold = graph.fact("image.fold").and_then(aehost_common::Value::as_integer).unwrap_or(1).max(1) as usize;
+    let tower = Model::of(variant, "encode-image", place, &[])?;
+    let projects = graph.function("project-image").is_some();
+    let projector = projects.then(|| Model::of(variant, "project-image", place, &[])).transpose()?;
+    Vision::new(tower, projector, fold, hidden)
 }
 
 /// Rows of the smallest embedding that ids are looked up in on the way to what is wanted, or to the outputs.

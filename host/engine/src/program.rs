@@ -69,6 +69,10 @@ pub(crate) enum Op<V> {
     /// Sets this share of numbers to 0 in training, and enlarges the others; nothing otherwise.
     Dropout(f64),
     Parameter(V),
+    /// The numbers that the step is given.
+    Given,
+    /// Rows of images where tokens stand for parts of them; the engine knows those rows.
+    Overlay,
     /// Keeps the rows whose logits are wanted; the engine's own, before the token-wise end of the graph.
     SelectRows,
 }
@@ -114,6 +118,8 @@ impl Op<Tensor> {
             Op::Softmax => Op::Softmax,
             Op::Dropout(rate) => Op::Dropout(rate),
             Op::Parameter(weight) => Op::Parameter(numbers(weight)?),
+            Op::Given => Op::Given,
+            Op::Overlay => Op::Overlay,
             Op::SelectRows => Op::SelectRows,
         })
     }
@@ -168,14 +174,19 @@ pub(crate) const IDS: usize = 0;
 /// The slot of the positions.
 pub(crate) const POSITIONS: usize = 1;
 
-/// The steps of a model's `decode` function.
+/// Functions whose tokens go on from step to step.
+const DECODING: [&str; 2] = ["decode", "draft"];
+
+/// The steps of one of a model's functions.
 pub(crate) struct Program {
     pub steps: Vec<Step>,
     pub slots: Vec<Slot>,
     /// Values to be looked at, and their slots.
     pub wanted: Vec<(ValueId, usize)>,
-    /// Where the logits come to stand; none when only other values are wanted.
-    pub logits: Option<usize>,
+    /// Where the logits, or what else the function makes, come to stand; none when only other values are wanted.
+    pub output: Option<usize>,
+    /// Numbers a token that the function is given; none where it is given token ids alone.
+    pub given: Option<usize>,
     pub ropes: Vec<Rope>,
     pub caches: Vec<Arc<CacheSpec>>,
     /// Number of routers.
@@ -190,18 +201,27 @@ impl Program {
         let missing =
             |what: &str| EngineError::Invalid(format!("the model has no {what}: its family did not finish it"));
         let function = graph.function(name).ok_or_else(|| missing(&format!("function `{name}`")))?;
+        let goes_on = DECODING.contains(&name);
         let port = |ports: &[aehost_graph::Port], name: &str| ports.iter().find(|p| p.name == name).map(|p| p.value);
-        let ids = port(&function.inputs, "ids").ok_or_else(|| missing("input `ids`"))?;
-        let positions = port(&function.inputs, "positions").ok_or_else(|| missing("input `positions`"))?;
-        let logits = port(&function.outputs, "logits").ok_or_else(|| missing("output `logits`"))?;
+        for name in ["ids", "positions"].into_iter().filter(|_| goes_on) {
+            port(&function.inputs, name).ok_or_else(|| missing(&format!("input `{name}`")))?;
+        }
+        let output = match goes_on {
+            true => port(&function.outputs, "logits").ok_or_else(|| missing("output `logits`"))?,
+            false => {
+                let first = function.outputs.first();
+                first.map(|port| port.value).ok_or_else(|| missing(&format!("output of function `{name}`")))?
+            }
+        };
         let order = graph.order(name).ok_or_else(|| EngineError::Invalid(format!("function `{name}` has a cycle")))?;
-        let select = if wanted.is_empty() { select_rows_at(graph, logits) } else { None };
-        let needed = needed(graph, if wanted.is_empty() { std::slice::from_ref(&logits) } else { wanted });
+        let select = if wanted.is_empty() { select_rows_at(graph, output) } else { None };
+        let needed = needed(graph, if wanted.is_empty() { std::slice::from_ref(&output) } else { wanted });
         let indices = Slot { rows: RowSpace::Tokens, width: 1 };
         let mut builder = Builder {
             variant,
             device,
-            slot_of: HashMap::from([(ids, IDS), (positions, POSITIONS)]),
+            goes_on,
+            slot_of: HashMap::new(),
             slots: vec![indices; 2],
             ropes: Vec::new(),
             caches: Vec::new(),
@@ -210,6 +230,7 @@ impl Program {
             routings: 0,
         };
         let mut steps = Vec::with_capacity(order.len() + 1);
+        let given = builder.inputs(name, &function.inputs, &mut steps)?;
         for id in order.into_iter().filter(|id| needed.contains(id)) {
             let node = graph.node(id).expect("the order lists nodes of the graph");
             builder.steps(node, &mut steps)?;
@@ -228,8 +249,11 @@ impl Program {
                 });
             }
         }
-        let logits = match wanted.is_empty() {
-            true => Some(*builder.slot_of.get(&logits).ok_or_else(|| missing("node for its output `logits`"))?),
+        let output = match wanted.is_empty() {
+            true => {
+                let what = format!("node for the output of function `{name}`");
+                Some(*builder.slot_of.get(&output).ok_or_else(|| missing(&what))?)
+            }
             false => None,
         };
         let wanted = wanted
@@ -239,9 +263,9 @@ impl Program {
                 _ => Err(EngineError::Invalid(format!("value {} is not computed by `{name}`", value.0))),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        release_after_last_use(&mut steps, logits);
+        release_after_last_use(&mut steps, output);
         let Builder { slots, ropes, caches, routings, .. } = builder;
-        Ok(Self { steps, slots, wanted, logits, ropes, caches, routings })
+        Ok(Self { steps, slots, wanted, output, given, ropes, caches, routings })
     }
 }
 
@@ -271,8 +295,8 @@ fn select_rows_at(graph: &Graph, logits: ValueId) -> Option<ValueId> {
     Some(value)
 }
 
-fn release_after_last_use(steps: &mut [Step], logits: Option<usize>) {
-    let mut seen: HashSet<usize> = logits.into_iter().collect();
+fn release_after_last_use(steps: &mut [Step], output: Option<usize>) {
+    let mut seen: HashSet<usize> = output.into_iter().collect();
     for step in steps.iter_mut().rev() {
         for slot in step.inputs.iter().chain(&step.outputs) {
             if seen.insert(*slot) {
@@ -285,6 +309,8 @@ fn release_after_last_use(steps: &mut [Step], logits: Option<usize>) {
 struct Builder<'a> {
     variant: &'a Variant,
     device: &'a Device,
+    /// Whether tokens of later steps see those of earlier ones.
+    goes_on: bool,
     slot_of: HashMap<ValueId, usize>,
     slots: Vec<Slot>,
     ropes: Vec<Rope>,
@@ -296,6 +322,41 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// Slots for the function's inputs; gives how many numbers a token it is given.
+    fn inputs(
+        &mut self,
+        function: &str,
+        ports: &[aehost_graph::Port],
+        steps: &mut Vec<Step>,
+    ) -> Result<Option<usize>, EngineError> {
+        let mut given = None;
+        for port in ports {
+            let ty = self.variant.graph().value_type(port.value).cloned().unwrap_or_else(ValueType::indices);
+            let numbers = ty.tokens && ty.dims.len() == 1 && ty.dtype == "float32";
+            match port.name.as_str() {
+                "ids" if !numbers => _ = self.slot_of.insert(port.value, IDS),
+                "positions" if !numbers => _ = self.slot_of.insert(port.value, POSITIONS),
+                // The engine places these rows itself.
+                "images" if numbers && self.goes_on => {
+                    self.slot(Some(port.value), Slot { rows: RowSpace::Tokens, width: ty.width() });
+                }
+                _ if numbers && !self.goes_on && given.is_none() => {
+                    let slot = self.slot(Some(port.value), Slot { rows: RowSpace::Tokens, width: ty.width() });
+                    let name = port.name.clone();
+                    steps.push(Step { name, node: None, op: Op::Given, inputs: vec![], outputs: vec![slot], release: vec![] });
+                    given = Some(ty.width());
+                }
+                name => {
+                    let takes = if self.goes_on { "images [tokens, n]" } else { "one input of numbers [tokens, n]" };
+                    return Err(EngineError::Unsupported(format!(
+                        "function `{function}` has an input `{name}` {ty}; it may have ids [tokens], positions [tokens] and {takes}"
+                    )));
+                }
+            }
+        }
+        Ok(given)
+    }
+
     /// The steps of a node.
     fn steps(&mut self, node: &Node, steps: &mut Vec<Step>) -> Result<(), EngineError> {
         let spec = &node.spec;
@@ -311,8 +372,14 @@ impl Builder<'_> {
         match spec.op.as_str() {
             "experts" => self.experts(node, &inputs, steps),
             "grouped-linear" => self.grouped_linear(node, inputs[0], steps),
-            _ => {
-                let op = self.op(node)?;
+            op => {
+                let op = match op {
+                    "attention" => {
+                        let cache = self.cache_of_attention(node, &inputs, steps)?;
+                        self.attention(node, cache)?
+                    }
+                    _ => self.op(node)?,
+                };
                 let selected = inputs.iter().any(|slot| self.slots[*slot].rows == RowSpace::Selected);
                 let outputs = node.outputs.iter().map(|value| self.slot_for(*value, selected)).collect();
                 steps.push(Step { name: spec.name.clone(), node: Some(node.id), op, inputs, outputs, release: vec![] });
@@ -444,45 +511,6 @@ impl Builder<'_> {
                 self.cache_of.insert(node.id, self.caches.len() - 1);
                 Op::Cache(self.caches.len() - 1)
             }
-            "attention" => {
-                let makers: Vec<_> = spec.inputs[1..3].iter().map(|v| self.variant.graph().producer(*v)).collect();
-                let cache = makers[0].filter(|m| makers[1] == Some(*m)).and_then(|m| self.cache_of.get(&m)).copied();
-                let cache = cache.ok_or_else(|| {
-                    EngineError::Unsupported(format!(
-                        "node `{}`: keys and values must come from one cache op",
-                        spec.name
-                    ))
-                })?;
-                let attention = AttentionSpec::of(spec);
-                let AttentionSpec { kv_heads, head_dim, value_dim, .. } = attention;
-                let kept = &self.caches[cache];
-                let values = match kept.values_are_keys {
-                    true if kv_heads == 1 => head_dim,
-                    _ => kv_heads * value_dim,
-                };
-                if kept.key_width != kv_heads * head_dim || kept.value_width != values {
-                    return Err(EngineError::Unsupported(format!(
-                        "node `{}`: its cache keeps widths {} and {}, expected {} and {values}",
-                        spec.name,
-                        kept.key_width,
-                        kept.value_width,
-                        kv_heads * head_dim
-                    )));
-                }
-                if kept.dtype.in_blocks() && !(value_dim.is_multiple_of(BLOCK) && head_dim.is_multiple_of(BLOCK)) {
-                    return Err(EngineError::Unsupported(format!(
-                        "node `{}`: a cache in few bits needs heads of a multiple of 32 elements, found {value_dim}",
-                        spec.name
-                    )));
-                }
-                if attention.pages.is_some() && (attention.window > 0 || kept.window > 0 || kept.eviction.is_some()) {
-                    return Err(EngineError::Unsupported(format!(
-                        "node `{}`: `top-pages` needs a cache that keeps all tokens, and no window",
-                        spec.name
-                    )));
-                }
-                Op::Attention { spec: attention, cache }
-            }
             "add" => Op::Add,
             "mul" => Op::Mul,
             "silu" => Op::Silu,
@@ -495,6 +523,15 @@ impl Builder<'_> {
             "softmax" => Op::Softmax,
             "concat" => Op::Concat(spec.integer("groups").map_or(1, |groups| groups as usize)),
             "dropout" => Op::Dropout(spec.real("rate").unwrap_or(0.0)),
+            "overlay" => {
+                if self.variant.graph().producer(spec.inputs[1]).is_some() {
+                    return Err(EngineError::Unsupported(format!(
+                        "node `{}`: it lays the function's input `images` over a value, and no other",
+                        spec.name
+                    )));
+                }
+                Op::Overlay
+            }
             "parameter" => Op::Parameter(self.required(node, "weight")?),
             "inverse-norms" => {
                 let values = AdaptedRows::of(self.variant, node)?.inverse_norms();
@@ -505,6 +542,77 @@ impl Builder<'_> {
                 return Err(EngineError::Unsupported(format!("node `{}`: op `{other}` does not run here", spec.name)));
             }
         })
+    }
+
+    /// The cache that an attention reads; one of the step's own tokens where no cache op keeps its keys and values.
+    fn cache_of_attention(
+        &mut self,
+        node: &Node,
+        inputs: &[usize],
+        steps: &mut Vec<Step>,
+    ) -> Result<usize, EngineError> {
+        let graph = self.variant.graph();
+        let makers = [1, 2].map(|i| graph.producer(node.spec.inputs[i]).and_then(|id| graph.node(id)));
+        let kept = makers.map(|maker| maker.filter(|maker| maker.spec.op == "cache").map(|maker| maker.id));
+        match kept {
+            [Some(keys), Some(values)] if keys == values => return Ok(self.cache_of[&keys]),
+            [None, None] if !self.goes_on => {}
+            _ => {
+                return Err(EngineError::Unsupported(format!(
+                    "node `{}`: keys and values must come from one cache op",
+                    node.spec.name
+                )));
+            }
+        }
+        let (key_width, value_width) = (self.slots[inputs[1]].width, self.slots[inputs[2]].width);
+        let alike = |c: &Arc<CacheSpec>| c.passing && c.key_width == key_width && c.value_width == value_width;
+        // What one attention has read is of no use to the next.
+        let cache = self.caches.iter().position(alike).unwrap_or_else(|| {
+            self.caches.push(Arc::new(CacheSpec::passing(key_width, value_width)));
+            self.caches.len() - 1
+        });
+        steps.push(Step {
+            name: format!("{}.keys", node.spec.name),
+            node: Some(node.id),
+            op: Op::Cache(cache),
+            inputs: vec![inputs[1], inputs[2]],
+            outputs: vec![],
+            release: vec![],
+        });
+        Ok(cache)
+    }
+
+    fn attention(&self, node: &Node, cache: usize) -> Result<Op<Tensor>, EngineError> {
+        let spec = &node.spec;
+        let attention = AttentionSpec::of(spec);
+        let AttentionSpec { kv_heads, head_dim, value_dim, .. } = attention;
+        let kept = &self.caches[cache];
+        let values = match kept.values_are_keys {
+            true if kv_heads == 1 => head_dim,
+            _ => kv_heads * value_dim,
+        };
+        if kept.key_width != kv_heads * head_dim || kept.value_width != values {
+            return Err(EngineError::Unsupported(format!(
+                "node `{}`: its cache keeps widths {} and {}, expected {} and {values}",
+                spec.name,
+                kept.key_width,
+                kept.value_width,
+                kv_heads * head_dim
+            )));
+        }
+        if kept.dtype.in_blocks() && !(value_dim.is_multiple_of(BLOCK) && head_dim.is_multiple_of(BLOCK)) {
+            return Err(EngineError::Unsupported(format!(
+                "node `{}`: a cache in few bits needs heads of a multiple of 32 elements, found {value_dim}",
+                spec.name
+            )));
+        }
+        if attention.pages.is_some() && (attention.window > 0 || kept.window > 0 || kept.eviction.is_some()) {
+            return Err(EngineError::Unsupported(format!(
+                "node `{}`: `top-pages` needs a cache that keeps all tokens, and no window",
+                spec.name
+            )));
+        }
+        Ok(Op::Attention { spec: attention, cache })
     }
 
     fn matrix(&self, node: &Node, slot: &str) -> Result<Only, EngineError> {

@@ -1,6 +1,7 @@
 //! Text generation, greedy or sampled, several prompts in one step.
 
 use crate::decoding::{Continuation, Part};
+use crate::images::PreparedImages;
 use crate::language_model::{LanguageModel, Prompt, logits_rows};
 use crate::{Cache, EngineError, Rows, Sequence};
 use aehost_common::{Settings, Value};
@@ -81,7 +82,8 @@ impl LanguageModel {
     ) -> Result<Vec<Generated>, EngineError> {
         let mut results = Vec::with_capacity(requests.len());
         for (group, requests) in requests.chunks(TOGETHER).enumerate() {
-            let mut running = requests.iter().map(|r| self.start(r)).collect::<Result<Vec<_>, _>>()?;
+            let images = self.prepare_images(requests.iter().map(|r| &r.prompt))?;
+            let mut running = requests.iter().map(|r| self.start(r, &images)).collect::<Result<Vec<_>, _>>()?;
             let mut streams: Vec<_> = requests.iter().map(|_| self.tokenizer.stream()).collect();
             loop {
                 for (i, r) in running.iter_mut().enumerate().filter(|(_, r)| r.finish.is_none()) {
@@ -111,7 +113,7 @@ impl LanguageModel {
         Ok(results)
     }
 
-    fn start(&self, request: &GenerationRequest) -> Result<Running, EngineError> {
+    fn start(&self, request: &GenerationRequest, images: &PreparedImages<'_>) -> Result<Running, EngineError> {
         let settings = &request.settings;
         if let Some(stray) = settings.iter().find(|s| !KNOWN.contains(&s.name.as_str())) {
             return Err(EngineError::Invalid(format!(
@@ -121,7 +123,8 @@ impl LanguageModel {
             )));
         }
         let (text, special) = self.render(&request.prompt)?;
-        let mut prompt = self.tokenizer.encode(&text, special)?;
+        let mut prompt = self.tokenizer.encode(&images.expand(text, &request.prompt)?, special)?;
+        images.place(&mut prompt, &request.prompt)?;
         if prompt.is_empty() {
             prompt.extend(self.first_token());
         }

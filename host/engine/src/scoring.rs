@@ -2,6 +2,7 @@
 //! one context become one sequence with a branch for each continuation, so the context is computed once (where a branch gives
 //! what it would give alone); sequences are sorted by length and packed into steps.
 
+use crate::images::PreparedImages;
 use crate::kernels::{argmax, divergence, log_sum_exp};
 use crate::language_model::Prompt;
 use crate::tensors::floats;
@@ -56,6 +57,9 @@ pub struct Distance {
     pub tokens: u32,
 }
 
+/// Requests with images that are scored at once.
+const WITH_IMAGES: usize = 64;
+
 /// One sequence of a scoring step: the trunk, its branches, and which tokens follow which rows.
 struct Tree {
     tokens: Vec<u32>,
@@ -105,11 +109,23 @@ impl LanguageModel {
     /// Scores continuations. Context and continuation are tokenised together and split at the context's length; an empty
     /// context becomes the beginning-of-text token; a context that does not fit loses its first tokens.
     pub fn score(&self, requests: &[ScoreRequest]) -> Result<Vec<Score>, EngineError> {
+        match requests.iter().any(|request| !request.prompt.images.is_empty()) {
+            // Rows of images that are not needed yet need no memory either.
+            true => {
+                let scores = requests.chunks(WITH_IMAGES).map(|requests| self.score_together(requests));
+                Ok(scores.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            false => self.score_together(requests),
+        }
+    }
+
+    fn score_together(&self, requests: &[ScoreRequest]) -> Result<Vec<Score>, EngineError> {
+        let images = self.prepare_images(requests.iter().map(|request| &request.prompt))?;
         let mut contexts: Vec<(Vec<u32>, Vec<usize>)> = Vec::new();
         let mut known: HashMap<Vec<u32>, usize> = HashMap::new();
         let mut continuations = Vec::with_capacity(requests.len());
         for (i, request) in requests.iter().enumerate() {
-            let (context, continuation) = self.split(request)?;
+            let (context, continuation) = self.split(request, &images)?;
             let at = *known.entry(context.clone()).or_insert_with(|| {
                 contexts.push((context, vec![]));
                 contexts.len() - 1
@@ -149,12 +165,18 @@ impl LanguageModel {
         Ok(scores)
     }
 
-    fn split(&self, request: &ScoreRequest) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    fn split(
+        &self,
+        request: &ScoreRequest,
+        images: &PreparedImages<'_>,
+    ) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
         let (text, special) = self.render(&request.prompt)?;
+        let text = images.expand(text, &request.prompt)?;
         let context = text.trim_end();
         let moved = &text[context.len()..];
         let whole = self.tokenizer.encode(&format!("{context}{moved}{}", request.continuation), special)?;
         let mut context = self.tokenizer.encode(context, special)?;
+        images.place(&mut context, &request.prompt)?;
         let mut continuation = whole.get(context.len()..).unwrap_or_default().to_vec();
         if context.is_empty() {
             match self.first_token() {

@@ -34,7 +34,7 @@ impl TensorModel {
         Self { program, device }
     }
 
-    /// One pass: the logits, where the program makes them.
+    /// One pass: its output, where the program makes one.
     pub fn run(
         &self,
         batch: &Batch,
@@ -61,7 +61,7 @@ impl TensorModel {
                 values[*slot] = None;
             }
         }
-        Ok(program.logits.and_then(|slot| values[slot].take()))
+        Ok(program.output.and_then(|slot| values[slot].take()))
     }
 
     fn execute(
@@ -204,6 +204,14 @@ impl TensorModel {
             Op::Softmax => candle_nn::ops::softmax_last_dim(&input(0)?.contiguous()?)?,
             Op::Dropout(_) => input(0)?.clone(),
             Op::Parameter(tensor) => tensor.clone(),
+            Op::Given => Tensor::from_slice(&batch.given, (tokens, ()), &self.device)?,
+            Op::Overlay if batch.images.is_empty() => input(0)?.clone(),
+            Op::Overlay => {
+                let x = input(0)?;
+                let mut values = floats(&x.to_device(&Device::Cpu)?, <[f32]>::to_vec)?;
+                batch.overlay(0..tokens, x.dims2()?.1, &mut values);
+                Tensor::from_vec(values, x.shape(), &Device::Cpu)?.to_device(&self.device)?
+            }
             Op::SelectRows => {
                 let x = input(0)?;
                 if batch.rows.len() == batch.tokens.len() {

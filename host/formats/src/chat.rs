@@ -57,6 +57,28 @@ impl ChatTemplate {
 
     /// The conversation as one text; with `add_generation_prompt` it ends where the assistant is to speak.
     pub fn apply(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, FormatError> {
+        self.render(Value::from_serialize(messages), add_generation_prompt)
+    }
+
+    /// The same with each content a list of parts, as templates of models that take images want it: `{type: text, text}`, and
+    /// `{type: image}` where `mark` stands.
+    pub fn apply_in_parts(
+        &self,
+        messages: &[Message],
+        mark: Option<&str>,
+        add_generation_prompt: bool,
+    ) -> Result<String, FormatError> {
+        let text = |text: &str| (!text.is_empty()).then(|| context! { type => "text", text => text });
+        let parts = |content: &str| -> Vec<Value> {
+            let Some(mark) = mark else { return text(content).into_iter().collect() };
+            let image = |at: usize| (at > 0).then(|| context! { type => "image" });
+            content.split(mark).enumerate().flat_map(|(at, piece)| image(at).into_iter().chain(text(piece))).collect()
+        };
+        let message = |m: &Message| context! { role => m.role, content => parts(&m.content) };
+        self.render(Value::from(messages.iter().map(message).collect::<Vec<_>>()), add_generation_prompt)
+    }
+
+    fn render(&self, messages: Value, add_generation_prompt: bool) -> Result<String, FormatError> {
         let template = self.environment.get_template(NAME).expect("the template was added when this was made");
         let context = context! {
             messages => messages,

@@ -124,8 +124,8 @@ impl Checkpoint {
         &self.path
     }
 
-    /// GGUF metadata under its own keys, or config.json flattened to dotted names. Long lists (vocabulary, merges,
-    /// scores), nulls and numbers that are not finite are left out.
+    /// GGUF metadata under its own keys, or config.json flattened to dotted names, with preprocessor_config.json below
+    /// `preprocessor`. Long lists (vocabulary, merges, scores), nulls and numbers that are not finite are left out.
     pub fn facts(&self) -> &[Setting] {
         &self.facts
     }

@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 
 const INDEX: &str = "model.safetensors.index.json";
 
+/// How images are made ready; its facts begin with `preprocessor.`.
+const PREPROCESSOR: &str = "preprocessor_config.json";
+
 /// Files beside the weights that are part of what the checkpoint is.
-pub(crate) const OTHER_FILES: [&str; 6] = [
+pub(crate) const OTHER_FILES: [&str; 7] = [
     "config.json",
+    PREPROCESSOR,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -36,6 +40,9 @@ impl Folder {
         };
         let mut facts = Vec::new();
         flatten("", &config, &mut facts);
+        if let Some(preprocessor) = read_json(&folder.join(PREPROCESSOR))? {
+            flatten("preprocessor", &preprocessor, &mut facts);
+        }
 
         let (mut files, mut tensors) = (Vec::new(), Vec::new());
         let mut seen = BTreeSet::new();

@@ -166,6 +166,7 @@ static OPS: &[OpInfo] = &[
         slots: &[],
         token_wise: true,
     },
+    OpInfo { name: "overlay", inputs: &["x", "images"], outputs: 1, attributes: &[], slots: &[], token_wise: true },
     OpInfo { name: "add", inputs: AB, outputs: 1, attributes: &[], slots: &[], token_wise: true },
     OpInfo { name: "mul", inputs: AB, outputs: 1, attributes: &[], slots: &[], token_wise: true },
     unary("silu"),
@@ -431,6 +432,10 @@ pub(crate) fn infer(
             is_indices(3)?;
             is_indices(4)?;
             vec![ValueType::activation(y)]
+        }
+        "overlay" => {
+            width(1, inputs[0].width())?;
+            vec![inputs[0].clone()]
         }
         "add" | "mul" => {
             let (a, b) = (inputs[0].width(), inputs[1].width());

@@ -3,11 +3,11 @@
 use crate::bindings::family::{FamilyPlugin, FamilyPluginPre};
 use crate::convert;
 use crate::host::checkpoint::Checkpoint;
-use crate::host::graph::Editor;
+use crate::host::graph::{Editor, Model};
 use crate::plugin::{Name, Plugin};
 use crate::state::{Services, State};
 use aehost_common::{FamilyDescription, Fault};
-use aehost_engine::Variant;
+use aehost_engine::{ImageLayout, ImageStep, Variant};
 use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::Resource;
@@ -80,5 +80,41 @@ impl Family {
         built.check().map_err(|e| plugin.broken("build", format_args!("the model it leaves is not valid: {e}")))?;
         *variant = built;
         Ok(())
+    }
+
+    /// What an image of this width and height is to the model.
+    ///
+    /// # Errors
+    /// not-applicable where the family takes no images; what it does not take about this one; internal where the plugin fails.
+    pub fn layout(&self, variant: &Variant, width: u32, height: u32) -> Result<ImageLayout, Fault> {
+        let plugin = &self.0.plugin;
+        let (mut store, guest) = start(plugin, "lay-out")?;
+        let model = plugin.call(&mut store, "lay-out", |store| {
+            Ok(store.data_mut().hand_out(Model(variant.clone()))?)
+        })?;
+        let answer = plugin.call(&mut store, "lay-out", |store| {
+            guest.aehost_plugin_family().call_lay_out(store, model, width, height)
+        })?;
+        let layout = answer.map_err(|e| plugin.own(e))?;
+        let views = layout.views.into_iter().map(|view| {
+            let steps = convert::settings_in(view.steps)?;
+            steps.iter().map(step).collect::<Result<Vec<_>, Fault>>()
+        });
+        let views = views.collect::<Result<Vec<_>, Fault>>().map_err(|f| plugin.broken("lay-out", f.full()))?;
+        Ok(ImageLayout { views, text: convert::text(layout.text) })
+    }
+}
+
+/// A step on an image, as the contract says it.
+fn step(setting: &aehost_common::Setting) -> Result<ImageStep, Fault> {
+    let numbers = setting.value.as_integers().unwrap_or_default();
+    let numbers: Option<Vec<u32>> = numbers.iter().map(|n| u32::try_from(*n).ok()).collect();
+    match (setting.name.as_str(), numbers.as_deref()) {
+        ("resize", Some(&[width, height])) => Ok(ImageStep::Resize { width, height }),
+        ("crop", Some(&[x, y, width, height])) => Ok(ImageStep::Crop { x, y, width, height }),
+        _ => Err(Fault::invalid(format!(
+            "the step `{}` = {} is not resize (width, height) or crop (x, y, width, height)",
+            setting.name, setting.value
+        ))),
     }
 }

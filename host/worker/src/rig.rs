@@ -128,7 +128,13 @@ impl Rig {
     /// A variant in memory, ready to run.
     pub fn load(&self, variant: &Variant) -> Result<LanguageModel, Fault> {
         let model = Model::new(variant, &self.device, self.setup.threads)?;
-        let model = LanguageModel::of(model, self.tokenizer()?);
+        let mut model = LanguageModel::of(model, self.tokenizer()?);
+        if model.model().takes_images() {
+            let architecture = self.checkpoint.architecture().map_err(unreadable)?;
+            let family = self.catalog.family_for(architecture).map_err(|e| Fault::unsupported(e.to_string()))?.clone();
+            let of = variant.clone();
+            model = model.with_images(variant, Arc::new(move |width, height| family.layout(&of, width, height)))?;
+        }
         // What encoding needed is not part of the model: neither its temporaries nor the file's pages.
         self.checkpoint.release_pages();
         aehost_meter::memory::trim();

@@ -4,16 +4,22 @@ use crate::ending::{Ending, fault, usage};
 use crate::output::Output;
 use crate::subject::{Subject, SubjectArguments};
 use aehost_common::{Fault, Settings};
-use aehost_engine::{GenerationRequest, Prompt};
+use aehost_engine::{GenerationRequest, Image, Prompt};
 use aehost_formats::Message;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Marks where a picture stands.
+const MARK: &str = "<image>";
 
 const AFTER: &str = "\
 Examples:
   aehost generate --study NAME --trial 7 \"Why is the sky blue?\"
   aehost generate --model model.gguf --raw --max-tokens 40 \"Once upon a time\"
+  aehost generate --model SmolVLM --image photo.jpg \"What is this?\"
   echo \"Summarise: ...\" | aehost generate --study NAME -";
 
 /// The flags.
@@ -24,6 +30,9 @@ pub struct Arguments {
     pub prompt: String,
     #[command(flatten)]
     pub subject: SubjectArguments,
+    /// A picture (PNG or JPEG) before the prompt, or where the prompt says <image>; repeatable, for models that take images
+    #[arg(long, value_name = "FILE")]
+    pub image: Vec<PathBuf>,
     /// Continue the prompt as plain text, without the chat template
     #[arg(long)]
     pub raw: bool,
@@ -71,9 +80,14 @@ impl Arguments {
         if text.trim().is_empty() {
             return Err(usage("the prompt is empty: give some text, or `-` to read it from standard input"));
         }
+        let images = self.image.iter().map(|path| Image::open(path).map(Arc::new)).collect::<Result<Vec<_>, _>>();
+        let images = images.map_err(|e| usage(format!("--image: {e}")))?;
+        if !images.is_empty() && !text.contains(MARK) {
+            text.insert_str(0, &MARK.repeat(images.len()));
+        }
         let system = self.system.as_deref().map(|words| Message::new("system", words));
         let messages = system.into_iter().chain([Message::new("user", text)]).collect();
-        Ok(Prompt { messages, chat: !self.raw })
+        Ok(Prompt { messages, chat: !self.raw, images })
     }
 }
 

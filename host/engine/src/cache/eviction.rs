@@ -139,6 +139,7 @@ mod tests {
                 interval: 64,
                 eviction: Some(Eviction { keep: 16, newest: 8, by, attention }),
                 page: 0,
+                passing: false,
             };
             let mut cache = Cache::new(&[Arc::new(spec)]);
             let layer = &mut cache.layers[0];

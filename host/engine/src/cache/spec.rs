@@ -96,6 +96,8 @@ pub(crate) struct CacheSpec {
     pub eviction: Option<Eviction>,
     /// Tokens of a page, of which each channel's bounds are known; 0 for none.
     pub page: usize,
+    /// Only a step's own tokens are kept, until others come.
+    pub passing: bool,
 }
 
 /// Tokens between two times that a cache settles, where the op does not say: the residual length of KIVI.
@@ -135,7 +137,24 @@ impl CacheSpec {
             interval: if settles { spec.integer("interval").unwrap_or(INTERVAL) as usize } else { 0 },
             eviction,
             page: attention.and_then(|attention| attention.pages).map_or(0, |(page, _)| page),
+            passing: false,
         })
+    }
+
+    /// That of keys and values which no cache op keeps.
+    pub fn passing(key_width: usize, value_width: usize) -> Self {
+        Self {
+            dtype: CacheType::F32,
+            window: 0,
+            sinks: 0,
+            key_width,
+            value_width,
+            values_are_keys: false,
+            interval: 0,
+            eviction: None,
+            page: 0,
+            passing: true,
+        }
     }
 
     /// The same for looking at values: everything is kept, as it is.

@@ -54,7 +54,7 @@ pub(super) struct Plan {
     pub rounded: Vec<(RowSpace, usize)>,
     /// Steps before which a pass pauses to show values.
     pub stops: Vec<usize>,
-    pub logits: Option<Place>,
+    pub output: Option<Place>,
 }
 
 /// What a step reads or writes, for finding where to wait.
@@ -69,7 +69,7 @@ enum Resource {
 impl Plan {
     /// Plans a program, whose tensors are on the CPU; also gives back its ropes.
     pub fn new(program: Program) -> Result<(Self, Vec<Rope>), EngineError> {
-        let Program { mut steps, slots, wanted, logits, ropes, caches, .. } = program;
+        let Program { mut steps, slots, wanted, output, ropes, caches, .. } = program;
         let shown: HashSet<usize> = wanted.iter().map(|(_, slot)| *slot).collect();
         fuse_gates(&mut steps, &slots, &shown);
         let mut plan = Self {
@@ -78,7 +78,7 @@ impl Plan {
             constants: Vec::new(),
             rounded: Vec::new(),
             stops: Vec::new(),
-            logits: None,
+            output: None,
         };
         let mut places: Vec<Option<Place>> = vec![None; slots.len()];
         let mut free: Vec<usize> = Vec::new();
@@ -149,7 +149,7 @@ impl Plan {
                 }
             }
         }
-        plan.logits = logits.and_then(|slot| places[slot]);
+        plan.output = output.and_then(|slot| places[slot]);
         plan.find_waits();
         Ok((plan, ropes))
     }

@@ -337,6 +337,13 @@ impl<'a> Pass<'a> {
                 y.chunks_exact_mut(out.width).for_each(kernels::softmax);
             }
             Op::Dropout(_) => y.copy_from_slice(input(0)),
+            Op::Given => {
+                y.copy_from_slice(&self.batch.given[rows.start * out.width..rows.end * out.width]);
+            }
+            Op::Overlay => {
+                y.copy_from_slice(input(0));
+                self.batch.overlay(rows, out.width, y);
+            }
             Op::SelectRows => {
                 for (row, y) in self.batch.rows[rows].iter().zip(y.chunks_exact_mut(out.width)) {
                     let row = *row as usize;

@@ -39,7 +39,7 @@ pub(super) struct Pass {
 impl Pass {
     /// Packs examples, each with at most `length` predictions; all tokens count, or only those of answers.
     pub fn of<'e>(examples: impl IntoIterator<Item = &'e Example>, length: usize, answers_only: bool) -> Self {
-        let mut batch = Batch { tokens: vec![], positions: vec![], branches: vec![], parts: vec![], rows: vec![] };
+        let mut batch = Batch::default();
         let mut targets = vec![];
         for example in examples {
             let (tokens, answer) = example.shortened(length);

@@ -114,7 +114,7 @@ impl Network {
         }
         let mut program = Program::new(variant, "decode", &Device::Cpu, &[])?;
         fuse_gates(&mut program.steps, &program.slots, &HashSet::new());
-        let logits = program.logits.expect("a program that shows no values makes logits");
+        let logits = program.output.expect("a program that shows no values makes logits");
         let select = program.steps.iter().position(|step| matches!(step.op, Op::SelectRows));
         let select = select.expect("a program that makes logits selects rows");
         let selected = program.steps[select].outputs[0];

@@ -299,6 +299,9 @@ impl<'a> Tape<'a> {
                 Some(key) => drop_out(*rate, key, input(0), &mut y),
                 None => y.copy_from_slice(input(0)),
             },
+            // Training data has no images.
+            Op::Overlay => y.copy_from_slice(input(0)),
+            Op::Given => unreachable!("`decode` is given token ids alone"),
             Op::Parameter(frozen) => y.copy_from_slice(weight.unwrap_or(frozen)),
             Op::SelectRows => {
                 let x = input(0);

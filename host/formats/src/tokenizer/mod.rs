@@ -126,12 +126,25 @@ impl Tokenizer {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, FormatError> {
-        let template = self.template.as_ref().ok_or_else(|| FormatError::Missing {
+        self.template()?.apply(messages, add_generation_prompt)
+    }
+
+    /// The same for a template that takes contents as lists of parts: texts, and images where `mark` stands.
+    pub fn apply_chat_template_in_parts(
+        &self,
+        messages: &[Message],
+        mark: Option<&str>,
+        add_generation_prompt: bool,
+    ) -> Result<String, FormatError> {
+        self.template()?.apply_in_parts(messages, mark, add_generation_prompt)
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, FormatError> {
+        self.template.as_ref().ok_or_else(|| FormatError::Missing {
             path: self.path.clone(),
             what: "chat template".into(),
             remedy: "it is a base model: send plain text instead of chat messages, or choose an instruct model".into(),
-        })?;
-        template.apply(messages, add_generation_prompt)
+        })
     }
 
     fn error(&self, what: &'static str, problem: impl std::fmt::Display) -> FormatError {

@@ -20,7 +20,7 @@ pub struct Session {
 
 fn prompt_in(prompt: wit::Prompt) -> Prompt {
     let message = |m: wit::Message| Message { role: m.role, content: m.content };
-    Prompt { messages: prompt.messages.into_iter().map(message).collect(), chat: prompt.chat }
+    Prompt { messages: prompt.messages.into_iter().map(message).collect(), chat: prompt.chat, images: vec![] }
 }
 
 impl Host for HostCall<'_> {}

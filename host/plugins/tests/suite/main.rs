@@ -16,3 +16,4 @@ mod speculation;
 mod support;
 mod techniques;
 mod unusual_models;
+mod vision;

@@ -45,8 +45,20 @@ impl Builder<'_> {
         feed_forward: impl Fn(&mut Self, ValueId) -> Result<ValueId, Error>,
     ) -> Result<(), Error> {
         let (ids, positions) = self.decoder(config)?;
+        let x = self.embedding(ids, None)?;
+        self.pre_norm_layers(config, x, positions, attention, feed_forward)
+    }
+
+    /// All of such a decoder that comes after its embedding `x`.
+    pub fn pre_norm_layers(
+        &mut self,
+        config: &Config,
+        mut x: ValueId,
+        positions: ValueId,
+        attention: impl Fn(&mut Self, usize, ValueId, ValueId) -> Result<ValueId, Error>,
+        feed_forward: impl Fn(&mut Self, ValueId) -> Result<ValueId, Error>,
+    ) -> Result<(), Error> {
         self.norms(Norm { op: "rms-norm", epsilon: config.epsilon, offset: 0.0 });
-        let mut x = self.embedding(ids, None)?;
         for layer in 0..config.layers as usize {
             self.layer(Some(layer as u32));
             let y = self.norm("attention.norm", x)?;

@@ -13,6 +13,8 @@ pub struct Builder<'a> {
     names: Names,
     bound: BTreeSet<String>,
     function: String,
+    /// Before the names of nodes and their weights.
+    prefix: String,
     layer: Option<u32>,
     norm: Norm,
 }
@@ -67,6 +69,7 @@ impl<'a> Builder<'a> {
             names: Names::new(&checkpoint.format()),
             bound: BTreeSet::new(),
             function: String::new(),
+            prefix: String::new(),
             layer: None,
             norm: Norm { op: "rms-norm", epsilon: 1e-5, offset: 0.0 },
         }
@@ -76,6 +79,13 @@ impl<'a> Builder<'a> {
     /// layers without the layer.
     pub fn name(&mut self, part: &str, gguf: &str, hugging_face: &str) {
         self.names.set(part, gguf, hugging_face);
+    }
+
+    /// What follows is a part of the model that Hugging Face's checkpoints keep under `root` instead of `model`; the names of its
+    /// nodes and weights get `prefix` in front. Names given before hold no longer.
+    pub fn part(&mut self, root: &str, prefix: &str) {
+        self.names.root(root);
+        self.prefix = prefix.into();
     }
 
     /// How the norms that follow work; gives back how those before did.
@@ -267,7 +277,8 @@ impl<'a> Builder<'a> {
     }
 
     fn full(&self, name: &str) -> String {
-        self.layer.map_or_else(|| name.to_owned(), |layer| format!("layers.{layer}.{name}"))
+        let prefix = &self.prefix;
+        self.layer.map_or_else(|| format!("{prefix}{name}"), |layer| format!("{prefix}layers.{layer}.{name}"))
     }
 
     fn bind(&mut self, weight: &str, sources: &[Source], join: &str) -> Result<(), Error> {

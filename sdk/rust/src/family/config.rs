@@ -6,6 +6,8 @@ use super::{Attention, Checkpoint, Error, Setting, Value, setting};
 /// ggml's docs/gguf.md), and Hugging Face's, that of config.json. A format without the key has an empty one.
 pub struct Metadata<'a> {
     checkpoint: &'a dyn Checkpoint,
+    /// Before Hugging Face's keys: `text_config.` for example.
+    table: String,
     /// GGUF's `general.architecture`, which stands in front of its keys, or config.json's `model_type`.
     architecture: String,
     gguf: bool,
@@ -16,7 +18,18 @@ impl<'a> Metadata<'a> {
     pub fn new(checkpoint: &'a dyn Checkpoint) -> Result<Self, Error> {
         let gguf = checkpoint.format() == "gguf";
         let architecture = checkpoint.text(if gguf { "general.architecture" } else { "model_type" })?;
-        Ok(Self { checkpoint, architecture, gguf })
+        Ok(Self { checkpoint, table: String::new(), architecture, gguf })
+    }
+
+    /// The metadata of one of several models that a checkpoint of Hugging Face's holds, in a table such as `text_config`.
+    /// Errors: unsupported when it is GGUF.
+    pub fn part(checkpoint: &'a dyn Checkpoint, table: &str) -> Result<Self, Error> {
+        let whole = Self::new(checkpoint)?;
+        if whole.gguf {
+            let architecture = &whole.architecture;
+            return Err(Error::unsupported(format!("{architecture} is built from safetensors only, not from GGUF")));
+        }
+        Ok(Self { table: format!("{table}."), ..whole })
     }
 
     /// Whether it is GGUF's.
@@ -28,7 +41,7 @@ impl<'a> Metadata<'a> {
     pub fn key(&self, gguf: &str, hugging_face: &str) -> String {
         match self.gguf {
             true => format!("{}.{gguf}", self.architecture),
-            false => hugging_face.to_owned(),
+            false => format!("{}{hugging_face}", self.table),
         }
     }
 
@@ -81,7 +94,7 @@ impl<'a> Metadata<'a> {
     /// `layer_types` says slide or, where it has none, in those of which `slides` is true.
     pub fn windows(&self, layers: i64, slides: impl Fn(i64) -> bool) -> Result<Vec<i64>, Error> {
         let window = self.optional_integer("attention.sliding_window", "sliding_window")?.unwrap_or(0);
-        let types = match self.checkpoint.fact("layer_types") {
+        let types = match self.checkpoint.fact(&self.key("", "layer_types")) {
             Some(Value::Texts(types)) if !self.is_gguf() => Some(types),
             _ => None,
         };

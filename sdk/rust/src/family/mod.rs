@@ -3,6 +3,7 @@
 mod blocks;
 mod builder;
 mod config;
+mod images;
 mod latent;
 mod names;
 #[cfg(not(target_arch = "wasm32"))]
@@ -13,9 +14,10 @@ use crate::bindings::imports::aehost::plugin::{checkpoint as host, graph};
 pub use crate::{Error, Fact, Identity, Setting, Settings, Value, identity, log, setting};
 pub use builder::{Attention, Builder, Insert, Norm};
 pub use config::{Config, Experts, Metadata, rope};
-pub use exports::Description;
+pub use exports::{Description, Layout, View};
 pub use graph::{Slot, Spec, ValueId};
 pub use host::Source;
+pub use images::{Facts, Tower};
 pub use latent::Latent;
 
 /// Turns one kind of checkpoint into a graph.
@@ -26,6 +28,11 @@ pub trait Family: 'static {
     /// Adds the model's functions. Errors: invalid-input, naming the metadata key or tensor that is missing or wrong;
     /// unsupported, naming what the checkpoint needs and this family does not build.
     fn build(checkpoint: &dyn Checkpoint, model: &mut Builder) -> Result<(), Error>;
+
+    /// What an image of this width and height is to the model. Errors: not-applicable where it takes no images.
+    fn layout(_: &dyn Facts, _width: u32, _height: u32) -> Result<Layout, Error> {
+        Err(Error::new("not-applicable", "this family takes no images"))
+    }
 }
 
 /// A checkpoint being turned into a model; in tests [`testing::Checkpoint`].
@@ -155,5 +162,10 @@ impl<T: Family> exports::Guest for crate::Component<T> {
     fn build(checkpoint: &host::Checkpoint, model: &graph::Editor) -> Result<(), Error> {
         log::forward_panics();
         T::build(checkpoint, &mut Builder::new(checkpoint, model))
+    }
+
+    fn lay_out(model: &graph::Model, width: u32, height: u32) -> Result<Layout, Error> {
+        log::forward_panics();
+        T::layout(model, width, height)
     }
 }

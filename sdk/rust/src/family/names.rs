@@ -43,12 +43,20 @@ const USUAL: &[(&str, &str, &str)] = &[
 #[derive(Debug)]
 pub(super) struct Names {
     gguf: bool,
+    /// What the names of Hugging Face's tensors begin with, where the model is all of the checkpoint.
+    root: String,
     own: BTreeMap<String, [String; 2]>,
 }
 
 impl Names {
     pub fn new(format: &str) -> Self {
-        Self { gguf: format == "gguf", own: BTreeMap::new() }
+        Self { gguf: format == "gguf", root: "model".into(), own: BTreeMap::new() }
+    }
+
+    /// What follows is kept under another root than `model`, in Hugging Face's models, and has its usual names there.
+    pub fn root(&mut self, root: &str) {
+        self.root = root.into();
+        self.own.clear();
     }
 
     /// A part with other names than usual.
@@ -58,15 +66,19 @@ impl Names {
 
     /// The tensor of a part, without `.weight` or `.bias`.
     pub fn tensor(&self, part: &str, layer: Option<u32>) -> Option<String> {
+        let root = &self.root;
         let [gguf, hugging_face] = match self.own.get(part) {
-            Some([gguf, hugging_face]) => [gguf.as_str(), hugging_face],
-            None => USUAL.iter().find(|(name, ..)| *name == part).map(|(_, gguf, hf)| [*gguf, *hf])?,
+            Some(own) => own.clone(),
+            None => USUAL.iter().find(|(name, ..)| *name == part).map(|(_, gguf, hugging_face)| {
+                let rooted = hugging_face.strip_prefix("model.").map(|rest| format!("{root}.{rest}"));
+                [(*gguf).to_owned(), rooted.unwrap_or_else(|| (*hugging_face).to_owned())]
+            })?,
         };
         Some(match (layer, self.gguf) {
-            (None, true) => gguf.to_owned(),
-            (None, false) => hugging_face.to_owned(),
+            (None, true) => gguf,
+            (None, false) => hugging_face,
             (Some(layer), true) => format!("blk.{layer}.{gguf}"),
-            (Some(layer), false) => format!("model.layers.{layer}.{hugging_face}"),
+            (Some(layer), false) => format!("{root}.layers.{layer}.{hugging_face}"),
         })
     }
 }

@@ -264,6 +264,8 @@ impl Tape<'_> {
                 drop_out(*rate, key, &dy, &mut dx);
                 self.give(stage.inputs[0], Arc::new(dx));
             }
+            Op::Overlay => return self.give(stage.inputs[0], dy),
+            Op::Given => unreachable!("`decode` is given token ids alone"),
             Op::Concat(groups) => {
                 let [a, b] = [0, 1].map(|i| network.slots[stage.inputs[i]].width / groups);
                 for (i, (own, skip)) in [(a, 0), (b, a)].into_iter().enumerate().filter(|(i, _)| active(*i)) {

@@ -1,0 +1,204 @@
+//! Vision-language families through their components, on small models with random weights, against what transformers makes of
+//! the same pictures and prompts (`tests/fixtures/vision`): pixels, token ids, logits and scores, by both executors.
+
+use crate::support::{built_by, built_ins, options, root};
+use aehost_common::Setting;
+use aehost_engine::{
+    Device, Image, LanguageModel, Message, Model, Prompt, Rows, ScoreRequest, Sequence, Tensor, Variant,
+};
+use aehost_formats::Checkpoint;
+use aehost_plugins::Catalog;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How far a logit may be off, as a share of the largest, and a pixel.
+const TOLERANCE: f32 = 1e-4;
+const PIXELS: f32 = 1e-5;
+
+fn folder() -> PathBuf {
+    root().join("tests/fixtures/vision")
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    prompt: String,
+    pictures: Vec<String>,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        serde_json::from_slice(&std::fs::read(folder().join("cases.json")).unwrap()).unwrap()
+    }
+
+    fn prompt(&self) -> Prompt {
+        let images = self.pictures.iter().map(|name| Arc::new(picture(name))).collect();
+        Prompt { images, ..Prompt::text(&self.prompt) }
+    }
+}
+
+fn picture(name: &str) -> Image {
+    Image::open(&folder().join(format!("pictures/{name}.png"))).unwrap()
+}
+
+/// The models there are, each with what transformers says.
+fn models() -> Vec<(PathBuf, HashMap<String, Tensor>)> {
+    let folders = ["idefics3", "idefics3-whole"].map(|name| folder().join(name));
+    let reference = |folder: &Path| candle_core::safetensors::load(folder.join("reference.safetensors"), &Device::Cpu);
+    folders.into_iter().map(|folder| (folder.clone(), reference(&folder).unwrap())).collect()
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The model as its family builds it, with keys and values in float32 as transformers keeps them.
+fn variant(catalog: &Catalog, path: &Path) -> Variant {
+    let mut variant = built_by(catalog, path);
+    let caches: Vec<_> = variant.graph().all_nodes().filter(|n| n.spec.op == "cache").map(|n| n.id).collect();
+    for cache in caches {
+        variant.graph_mut().set_attribute(cache, Setting::new("dtype", "float32")).unwrap();
+    }
+    variant
+}
+
+fn language(catalog: &Catalog, path: &Path, on_tensors: bool) -> LanguageModel {
+    let variant = variant(catalog, path);
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let family = catalog.family_for(checkpoint.architecture().unwrap()).unwrap().clone();
+    let make = if on_tensors { Model::on_tensors } else { Model::new };
+    let model = LanguageModel::of(make(&variant, &Device::Cpu, 2).unwrap(), checkpoint.tokenizer().unwrap().into());
+    let of = variant.clone();
+    model.with_images(&variant, Arc::new(move |width, height| family.layout(&of, width, height))).unwrap()
+}
+
+/// Logits of tokens in steps so long.
+fn stepped(model: &Model, tokens: &[u32], steps: &[usize]) -> Vec<f32> {
+    let mut cache = model.cache();
+    let (mut at, mut logits) = (0, Vec::new());
+    for step in steps {
+        let sequence =
+            Sequence { tokens: &tokens[at..at + step], branches: None, cache: &mut cache, rows: Rows::All };
+        logits.extend(floats(&model.forward(&mut [sequence]).unwrap()));
+        at += step;
+    }
+    logits
+}
+
+fn gap(expected: &[f32], found: &[f32]) -> f32 {
+    assert_eq!(expected.len(), found.len());
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
+#[test]
+fn logits_of_prompts_with_pictures_equal_those_of_transformers() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    for (path, reference) in models() {
+        for on_tensors in [false, true] {
+            let language = language(&catalog, &path, on_tensors);
+            let model = language.model();
+            for case in Case::all() {
+                let prompt = case.prompt();
+                let encoded = language.encode_prompt(&prompt).unwrap();
+                let tokens = encoded.tokens();
+                let expected: Vec<i64> = reference[&format!("{}.ids", case.name)].to_vec1().unwrap();
+                let image = language.tokenizer().id("<image>").unwrap();
+                let vocabulary = model.vocabulary() as u32;
+                let shown: Vec<i64> =
+                    tokens.iter().map(|t| i64::from(if *t < vocabulary { *t } else { image })).collect();
+                assert_eq!(shown, expected, "{}: {}", path.display(), case.name);
+                let logits = floats(&reference[&format!("{}.logits", case.name)]);
+                let n = tokens.len();
+                let gaps = [vec![n], vec![3, 1, n - 4], vec![1; n]].map(|s| gap(&logits, &stepped(model, tokens, &s)));
+                println!("{} {} {gaps:?}", path.file_name().unwrap().display(), case.name);
+                assert!(gaps.iter().all(|gap| *gap < TOLERANCE), "{}: {} {gaps:?}", path.display(), case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn views_have_the_pixels_of_transformers_image_processor() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    for (path, reference) in models() {
+        let language = language(&catalog, &path, false);
+        for case in Case::all() {
+            for (at, name) in case.pictures.iter().enumerate() {
+                let expected = &reference[&format!("{}.pixels.{at}", case.name)];
+                let (_, views) = language.views(&picture(name)).unwrap();
+                let (count, _, height, width) = expected.dims4().unwrap();
+                assert_eq!(views.len(), count, "{name}");
+                for (view, expected) in views.iter().zip(expected.chunk(count, 0).unwrap()) {
+                    let expected = floats(&expected);
+                    const PATCH: usize = 4;
+                    let columns = width / PATCH;
+                    for (patch, place) in view.pixels.chunks_exact(3 * PATCH * PATCH).zip(&view.places) {
+                        let (top, left) = (*place as usize / columns * PATCH, *place as usize % columns * PATCH);
+                        for (i, found) in patch.iter().enumerate() {
+                            let (channel, y, x) = (i / PATCH / PATCH, i / PATCH % PATCH, i % PATCH);
+                            let wanted = expected[(channel * height + top + y) * width + left + x];
+                            assert!((found - wanted).abs() < PIXELS, "{name}: {found} is not {wanted}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn continuations_of_prompts_with_pictures_score_as_by_transformers_together() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    for (path, reference) in models() {
+        let language = language(&catalog, &path, false);
+        let cases = Case::all();
+        // The same prompts twice: what is shared must not be mixed up.
+        let request = |case: &Case| ScoreRequest { prompt: case.prompt(), continuation: " dog".into() };
+        let requests: Vec<_> = cases.iter().chain(&cases).map(request).collect();
+        let scores = language.score(&requests).unwrap();
+        for (case, score) in cases.iter().chain(&cases).zip(scores) {
+            let expected = f64::from(floats(&reference[&format!("{}.score", case.name)])[0]);
+            let off = (score.log_likelihood - expected).abs();
+            assert!(off < 1e-3, "{}: {} is not {expected}", case.name, score.log_likelihood);
+        }
+    }
+}
+
+#[test]
+fn prompts_and_pictures_that_do_not_fit_are_told() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let language = language(&catalog, &folder().join("idefics3"), false);
+    let refused = |text: &str, pictures: &[&str]| {
+        let images = pictures.iter().map(|name| Arc::new(picture(name))).collect();
+        let prompt = Prompt { images, ..Prompt::text(text) };
+        language.encode_prompt(&prompt).err().expect("it is refused").to_string()
+    };
+    let expected = "the prompt marks 2 places for images by <image>, and has 1 images";
+    assert_eq!(refused("<image> and <image>", &["small"]), expected);
+    assert!(refused("none", &["small"]).contains("marks 0 places"), "{}", refused("none", &["small"]));
+    let text_only = LanguageModel::of(
+        Model::new(&variant(&catalog, &root().join("tests/fixtures/families/qwen2")), &Device::Cpu, 1).unwrap(),
+        Checkpoint::open(&folder().join("idefics3")).unwrap().tokenizer().unwrap().into(),
+    );
+    let prompt = Prompt { images: vec![Arc::new(picture("small"))], ..Prompt::text("<image>") };
+    let error = text_only.encode_prompt(&prompt).err().expect("it is refused");
+    assert_eq!(error.to_string(), "this model takes no images");
+}
+
+#[test]
+fn chat_templates_are_told_where_pictures_stand() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let language = language(&catalog, &folder().join("idefics3-whole"), false);
+    let messages = vec![Message::new("user", "<image>What?")];
+    let prompt = Prompt { messages, chat: true, images: vec![Arc::new(picture("wide"))] };
+    let encoded = language.encode_prompt(&prompt).unwrap();
+    let vocabulary = language.model().vocabulary() as u32;
+    let known: Vec<u32> = encoded.tokens().iter().copied().filter(|token| *token < vocabulary).collect();
+    let expected = std::fs::read_to_string(folder().join("idefics3-whole/chat.txt")).unwrap();
+    let spoken = language.tokenizer().decode(&known).unwrap();
+    assert_eq!(spoken, expected.replace("<image>", ""), "special tokens have no text");
+    assert_eq!(encoded.tokens().len() - known.len(), 4, "a view of 4 x 4 patches, 2 x 2 of which are a row");
+}
