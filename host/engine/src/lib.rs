@@ -40,6 +40,7 @@ mod variant;
 mod weight;
 
 pub use aehost_formats::Message;
+pub use aehost_images::Image;
 pub use batch::{Rows, Sequence};
 pub use cache::Cache;
 pub use calibration::{Calibration, Statistics, Wanted};
@@ -47,7 +48,6 @@ pub use candle_core::{D, DType, Device, Tensor};
 pub use decoding::{Choose, Continuation, Part, Speculation, greedy};
 pub use device::device;
 pub use error::EngineError;
-pub use aehost_images::Image;
 pub use images::{EncodedPrompt, EncodedViews, ImageLayout, ImageStep, Layouts, View};
 pub use language_model::{LanguageModel, Prompt};
 pub use model::Model;

@@ -343,7 +343,14 @@ impl Builder<'_> {
                 _ if numbers && !self.goes_on && given.is_none() => {
                     let slot = self.slot(Some(port.value), Slot { rows: RowSpace::Tokens, width: ty.width() });
                     let name = port.name.clone();
-                    steps.push(Step { name, node: None, op: Op::Given, inputs: vec![], outputs: vec![slot], release: vec![] });
+                    steps.push(Step {
+                        name,
+                        node: None,
+                        op: Op::Given,
+                        inputs: vec![],
+                        outputs: vec![slot],
+                        release: vec![],
+                    });
                     given = Some(ty.width());
                 }
                 name => {

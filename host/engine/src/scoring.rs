@@ -165,11 +165,7 @@ impl LanguageModel {
         Ok(scores)
     }
 
-    fn split(
-        &self,
-        request: &ScoreRequest,
-        images: &PreparedImages<'_>,
-    ) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    fn split(&self, request: &ScoreRequest, images: &PreparedImages<'_>) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
         let (text, special) = self.render(&request.prompt)?;
         let text = images.expand(text, &request.prompt)?;
         let context = text.trim_end();

@@ -4,7 +4,7 @@ use crate::FormatError;
 use crate::checkpoint::hex;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Passages of plain text are joined until a row has at least this many characters.
 const PASSAGE_CHARACTERS: usize = 2000;
@@ -13,6 +13,7 @@ const PASSAGE_CHARACTERS: usize = 2000;
 #[derive(Debug, Clone)]
 pub struct Dataset {
     name: String,
+    folder: PathBuf,
     rows: Vec<String>,
     digest: String,
 }
@@ -48,12 +49,18 @@ impl Dataset {
             ));
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, rows, digest })
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { name, folder, rows, digest })
     }
 
     /// The file's name without its extension.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The folder that the file lies in, and files that its rows name.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Number of rows, at least 1.

@@ -108,7 +108,7 @@ impl Evaluator {
         let (mut store, guest) = start(&self.0.plugin, "evaluate")?;
         let settings = convert::settings_out(settings);
         let measured = plugin.call(&mut store, "evaluate", |store| {
-            let session = Session { model: model.clone(), baseline: baseline.clone() };
+            let session = Session { model: model.clone(), baseline: baseline.clone(), data: data.clone() };
             let session = store.data_mut().hand_out(session)?;
             let data = store.data_mut().hand_out(Dataset(data.clone()))?;
             guest.aehost_plugin_evaluator().call_evaluate(store, session, data, subset, &settings)

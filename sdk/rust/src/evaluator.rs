@@ -85,12 +85,24 @@ fn weighted_mean(samples: &[f64], weights: &[f64]) -> f64 {
 impl Prompt {
     /// Plain text, as it is.
     pub fn text(content: impl Into<String>) -> Self {
-        Self { messages: vec![Message { role: "user".into(), content: content.into() }], chat: false }
+        let messages = vec![Message { role: "user".into(), content: content.into() }];
+        Self { messages, chat: false, images: Vec::new() }
     }
 
     /// One message of the user, through the checkpoint's chat template.
     pub fn chat(content: impl Into<String>) -> Self {
         Self { chat: true, ..Self::text(content) }
+    }
+
+    /// The same with pictures: where the first message says `<image>`, or before it where it does not.
+    #[must_use]
+    pub fn with_images(mut self, images: &[String]) -> Self {
+        const MARK: &str = "<image>";
+        if let Some(first) = self.messages.first_mut().filter(|first| !first.content.contains(MARK)) {
+            first.content.insert_str(0, &MARK.repeat(images.len()));
+        }
+        self.images = images.to_vec();
+        self
     }
 }
 
@@ -128,6 +140,18 @@ impl Row {
         let list = self.get(field)?.as_array();
         let texts: Option<Vec<&str>> = list.and_then(|list| list.iter().map(|item| item.as_str()).collect());
         texts.ok_or_else(|| self.wrong(format!("`{field}` must be a list of texts")))
+    }
+
+    /// The row's pictures, as paths from the data set's folder: its field `image`, a text, or `images`, a list of texts; none
+    /// where it has neither.
+    pub fn images(&self) -> Result<Vec<String>, Error> {
+        let has = |field: &str| self.fields.get(field).is_some_and(|value| !value.is_null());
+        match (has("image"), has("images")) {
+            (true, true) => Err(self.wrong("it has both `image` and `images`")),
+            (true, false) => Ok(vec![self.text("image")?.to_owned()]),
+            (false, true) => Ok(self.texts("images")?.into_iter().map(str::to_owned).collect()),
+            (false, false) => Ok(Vec::new()),
+        }
     }
 
     /// A field that is an index, counted from 0, into a list of `length` items.

@@ -259,7 +259,8 @@ impl LanguageModel {
         &'m self,
         prompts: impl Iterator<Item = &'m Prompt>,
     ) -> Result<PreparedImages<'m>, EngineError> {
-        let mut prepared = PreparedImages { images: HashMap::new(), token: (String::new(), None), ids: self.model.ids() };
+        let mut prepared =
+            PreparedImages { images: HashMap::new(), token: (String::new(), None), ids: self.model.ids() };
         for image in prompts.flat_map(|prompt| &prompt.images) {
             if prepared.images.contains_key(&Arc::as_ptr(image)) {
                 continue;

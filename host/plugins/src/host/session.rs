@@ -6,7 +6,10 @@ use crate::convert;
 use crate::evaluator::Baseline;
 use crate::state::{Answer, HostCall};
 use aehost_common::Fault;
-use aehost_engine::{GenerationRequest, LanguageModel, Message, Prompt, ScoreRequest};
+use aehost_engine::{GenerationRequest, Image, LanguageModel, Message, Prompt, ScoreRequest};
+use aehost_formats::Dataset;
+use std::collections::HashMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use wasmtime::component::Resource;
 
@@ -16,20 +19,62 @@ pub struct Session {
     pub model: Arc<LanguageModel>,
     /// The study's baseline.
     pub baseline: Baseline,
+    /// What is evaluated on; pictures lie in its folder.
+    pub data: Arc<Dataset>,
 }
 
-fn prompt_in(prompt: wit::Prompt) -> Prompt {
-    let message = |m: wit::Message| Message { role: m.role, content: m.content };
-    Prompt { messages: prompt.messages.into_iter().map(message).collect(), chat: prompt.chat, images: vec![] }
+/// The pictures of one call, each read once.
+struct Pictures {
+    data: Arc<Dataset>,
+    read: HashMap<String, Arc<Image>>,
+}
+
+impl Pictures {
+    fn of(session: &Session) -> Self {
+        Self { data: session.data.clone(), read: HashMap::new() }
+    }
+
+    fn get(&mut self, name: String) -> Result<Arc<Image>, Fault> {
+        if let Some(image) = self.read.get(&name) {
+            return Ok(image.clone());
+        }
+        let fail = |why: String| Fault::invalid(format!("picture `{name}` of data set `{}`: {why}", self.data.name()));
+        let outside = || fail("its path must lead to a file in the data set's folder".into());
+        let relative = Path::new(&name);
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(outside());
+        }
+        // Links may lead outside, too.
+        let folder = match self.data.folder() {
+            folder if folder == Path::new("") => Path::new("."),
+            folder => folder,
+        };
+        let real = |path: &Path| path.canonicalize().map_err(|e| fail(format!("{}: {e}", path.display())));
+        let path = real(&folder.join(relative))?;
+        if !path.starts_with(real(folder)?) {
+            return Err(outside());
+        }
+        let image = Arc::new(Image::open(&path).map_err(|e| fail(e.to_string()))?);
+        self.read.insert(name, image.clone());
+        Ok(image)
+    }
+
+    fn prompt(&mut self, prompt: wit::Prompt) -> Result<Prompt, Fault> {
+        let message = |m: wit::Message| Message { role: m.role, content: m.content };
+        let images = prompt.images.into_iter().map(|name| self.get(name)).collect::<Result<_, _>>()?;
+        Ok(Prompt { messages: prompt.messages.into_iter().map(message).collect(), chat: prompt.chat, images })
+    }
 }
 
 impl Host for HostCall<'_> {}
 
 impl HostSession for HostCall<'_> {
     fn score(&mut self, this: Resource<Session>, requests: Vec<wit::Request>) -> Answer<Vec<wit::Score>> {
-        let model = self.table.get(&this)?.model.clone();
-        let request = |r: wit::Request| ScoreRequest { prompt: prompt_in(r.prompt), continuation: r.continuation };
-        let requests: Vec<ScoreRequest> = requests.into_iter().map(request).collect();
+        let session = self.table.get(&this)?;
+        let (model, mut pictures) = (session.model.clone(), Pictures::of(session));
+        let request =
+            |r: wit::Request| Ok(ScoreRequest { prompt: pictures.prompt(r.prompt)?, continuation: r.continuation });
+        let requests = requests.into_iter().map(request).collect::<Result<Vec<_>, Fault>>()?;
         let scores = model.score(&requests)?;
         Ok(scores
             .into_iter()
@@ -63,9 +108,10 @@ impl HostSession for HostCall<'_> {
     }
 
     fn generate(&mut self, this: Resource<Session>, requests: Vec<wit::Generation>) -> Answer<Vec<wit::Generated>> {
-        let model = self.table.get(&this)?.model.clone();
+        let session = self.table.get(&this)?;
+        let (model, mut pictures) = (session.model.clone(), Pictures::of(session));
         let request = |r: wit::Generation| {
-            Ok(GenerationRequest { prompt: prompt_in(r.prompt), settings: convert::settings_in(r.settings)? })
+            Ok(GenerationRequest { prompt: pictures.prompt(r.prompt)?, settings: convert::settings_in(r.settings)? })
         };
         let requests = requests.into_iter().map(request).collect::<Result<Vec<_>, Fault>>()?;
         let generated = model.generate(&requests)?;

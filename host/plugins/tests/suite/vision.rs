@@ -2,13 +2,15 @@
 //! the same pictures and prompts (`tests/fixtures/vision`): pixels, token ids, logits and scores, by both executors.
 
 use crate::support::{built_by, built_ins, options, root};
-use aehost_common::Setting;
+use aehost_common::{Setting, Settings};
 use aehost_engine::{
-    Device, Image, LanguageModel, Message, Model, Prompt, Rows, ScoreRequest, Sequence, Tensor, Variant,
+    Device, GenerationRequest, Image, LanguageModel, Message, Model, Prompt, Rows, ScoreRequest, Sequence, Tensor,
+    Variant,
 };
-use aehost_formats::Checkpoint;
+use aehost_formats::{Checkpoint, Dataset};
 use aehost_plugins::Catalog;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,8 +81,7 @@ fn stepped(model: &Model, tokens: &[u32], steps: &[usize]) -> Vec<f32> {
     let mut cache = model.cache();
     let (mut at, mut logits) = (0, Vec::new());
     for step in steps {
-        let sequence =
-            Sequence { tokens: &tokens[at..at + step], branches: None, cache: &mut cache, rows: Rows::All };
+        let sequence = Sequence { tokens: &tokens[at..at + step], branches: None, cache: &mut cache, rows: Rows::All };
         logits.extend(floats(&model.forward(&mut [sequence]).unwrap()));
         at += step;
     }
@@ -201,4 +202,80 @@ fn chat_templates_are_told_where_pictures_stand() {
     let spoken = language.tokenizer().decode(&known).unwrap();
     assert_eq!(spoken, expected.replace("<image>", ""), "special tokens have no text");
     assert_eq!(encoded.tokens().len() - known.len(), 4, "a view of 4 x 4 patches, 2 x 2 of which are a row");
+}
+
+/// Runs an evaluator on rows beside the pictures.
+fn evaluated(evaluator: &str, rows: &[serde_json::Value]) -> Result<HashMap<String, Vec<f64>>, String> {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let model = Arc::new(language(&catalog, &folder().join("idefics3"), false));
+    let data = tempfile::tempdir().unwrap();
+    for name in ["small", "wide", "tall"] {
+        std::fs::copy(folder().join(format!("pictures/{name}.png")), data.path().join(format!("{name}.png"))).unwrap();
+    }
+    std::fs::write(data.path().join("text.png"), "no picture").unwrap();
+    let link = data.path().join("link.png");
+    std::os::unix::fs::symlink(folder().join("pictures/small.png"), link).unwrap();
+    let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    std::fs::write(data.path().join("data.jsonl"), lines.join("\n")).unwrap();
+    let data = Arc::new(Dataset::open(&data.path().join("data.jsonl")).unwrap());
+    let evaluator = catalog.evaluator(evaluator).unwrap();
+    let settings = evaluator.description().parameters.iter().fold(Settings::default(), |mut settings, p| {
+        settings.set(&p.name, p.default.clone());
+        settings
+    });
+    let subset: Vec<u32> = (0..rows.len() as u32).collect();
+    let baseline: aehost_plugins::Baseline = Arc::new(|| unreachable!("nothing is compared with it"));
+    let measured = evaluator.evaluate(&model, &baseline, &data, &subset, &settings).map_err(|fault| fault.full())?;
+    Ok(measured.into_iter().map(|m| (m.metric, m.samples)).collect())
+}
+
+#[test]
+fn evaluators_ask_about_pictures_beside_the_data() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let model = language(&catalog, &folder().join("idefics3"), false);
+    let continuations = [" dog", " of cats"];
+    let names = ["small", "wide", "tall"];
+    let ask = |name: &str, continuation: &str| {
+        let images = vec![Arc::new(picture(name))];
+        ScoreRequest { prompt: Prompt { images, ..Prompt::text("<image>What?") }, continuation: continuation.into() }
+    };
+    let requests: Vec<_> = names.iter().flat_map(|name| continuations.map(|c| ask(name, c))).collect();
+    let scores: Vec<f64> = model.score(&requests).unwrap().iter().map(|score| score.log_likelihood).collect();
+
+    let row = |name: &str| json!({"context": "What?", "image": format!("{name}.png"), "continuation": " dog"});
+    let captions = evaluated("likelihood", &names.map(row)).unwrap();
+    for (nats, scores) in captions["token_perplexity"].iter().zip(scores.chunks(2)) {
+        assert!((nats * 4.0 + scores[0]).abs() < 1e-4, "{nats} a token of 4 is not {}", -scores[0]);
+    }
+    let row = |name: &str| json!({"context": "What?", "images": [format!("{name}.png")], "choices": ["dog", "of cats"], "answer": 0});
+    let chosen = evaluated("multiple-choice", &names.map(row)).unwrap();
+    let first: Vec<f64> = scores.chunks(2).map(|of| f64::from(u8::from(of[0] >= of[1]))).collect();
+    assert_eq!(chosen["acc"], first);
+
+    let settings = Settings::default().with("max-tokens", 24i64).with("stop", "\n");
+    let generation = |name: &str| GenerationRequest { prompt: ask(name, "").prompt, settings: settings.clone() };
+    let answers: Vec<_> = names.map(generation).into_iter().collect();
+    let answers = model.generate(&answers).unwrap();
+    // Whatever random weights say is expected of the first, and something else of the others.
+    let expected = |at: usize| if at == 0 { format!("{}!", answers[0].text) } else { "something else".to_owned() };
+    let row = |at: usize| json!({"context": "What?", "image": format!("{}.png", names[at]), "answers": [expected(at)]});
+    let matched = evaluated("exact-match", &[0, 1, 2].map(row)).unwrap();
+    assert_eq!(matched["exact_match"], [1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_named() {
+    let of = |image: &str| {
+        let row = json!({"context": "What?", "image": image, "choices": ["a", "b"], "answer": 0});
+        evaluated("multiple-choice", &[row]).unwrap_err()
+    };
+    let outside = "its path must lead to a file in the data set's folder";
+    for image in ["../small.png", "/etc/passwd", "./small.png", "link.png"] {
+        let error = of(image);
+        assert!(error.contains(outside) && error.contains(&format!("picture `{image}` of data set `data`")), "{error}");
+    }
+    assert!(of("").contains("is a directory"), "{}", of(""));
+    assert!(of("none.png").contains("No such file"), "{}", of("none.png"));
+    let text = of("text.png");
+    assert!(text.contains("picture `text.png`") && text.contains("PNG"), "{text}");
 }

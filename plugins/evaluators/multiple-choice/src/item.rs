@@ -6,6 +6,8 @@ use aehost_sdk::evaluator::{Error, Prompt, Request, Row};
 #[derive(Debug, PartialEq)]
 pub struct Item {
     pub context: String,
+    /// Paths of pictures.
+    pub images: Vec<String>,
     pub choices: Vec<String>,
     pub gold: usize,
 }
@@ -22,7 +24,7 @@ pub struct Answer {
 }
 
 impl Item {
-    /// From `{"context": text, "choices": [texts], "answer": index}`.
+    /// From `{"context": text, "choices": [texts], "answer": index}`, and `"image": path` or `"images": [paths]`.
     pub fn read(row: &Row) -> Result<Self, Error> {
         let choices: Vec<String> = row.texts("choices")?.into_iter().map(str::to_owned).collect();
         if choices.len() < 2 {
@@ -35,17 +37,17 @@ impl Item {
             message: format!("{}; use data with the right answers in it", error.message),
             ..error
         })?;
-        Ok(Self { context: row.text("context")?.to_owned(), choices, gold })
+        Ok(Self { context: row.text("context")?.to_owned(), images: row.images()?, choices, gold })
     }
 
     /// One request for each choice. A space separates context and choice, except after a chat template.
     pub fn requests(&self, chat: bool) -> impl Iterator<Item = Request> + '_ {
         self.choices.iter().map(move |choice| {
-            if chat {
-                Request { prompt: Prompt::chat(&self.context), continuation: choice.clone() }
-            } else {
-                Request { prompt: Prompt::text(&self.context), continuation: format!(" {choice}") }
-            }
+            let (prompt, continuation) = match chat {
+                true => (Prompt::chat(&self.context), choice.clone()),
+                false => (Prompt::text(&self.context), format!(" {choice}")),
+            };
+            Request { prompt: prompt.with_images(&self.images), continuation }
         })
     }
 
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     fn item(choices: &[&str], gold: usize) -> Item {
-        Item { context: "Q".into(), choices: choices.iter().map(|c| (*c).to_owned()).collect(), gold }
+        Item { context: "Q".into(), images: vec![], choices: choices.iter().map(|c| (*c).to_owned()).collect(), gold }
     }
 
     fn read(json: &str) -> Result<Item, String> {

@@ -81,7 +81,8 @@ fn images(checkpoint: &dyn Checkpoint, b: &mut Builder, tower: &Tower, block: i6
     };
     let number = checkpoint.optional_integer("preprocessor.resample")?.unwrap_or(1);
     let filter = FILTERS.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
-    let filter = filter.ok_or_else(|| Error::unsupported(format!("`preprocessor.resample` is {number}; supported: 0 to 3")))?;
+    let filter =
+        filter.ok_or_else(|| Error::unsupported(format!("`preprocessor.resample` is {number}; supported: 0 to 3")))?;
     b.fact("image.patch", tower.patch)?;
     b.fact("image.block", block)?;
     b.fact("image.fold", block * block)?;

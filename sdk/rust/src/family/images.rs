@@ -67,7 +67,8 @@ impl Builder<'_> {
         let has_bias = self.has(&bias);
         // A convolution whose kernels do not overlap.
         let flat = [setting("reshape", Value::Integers(vec![tower.hidden, numbers]))];
-        let mut node = self.node("linear", "patches", "embedding").inputs([pixels]).weight_of("weight", &weight, &flat)?;
+        let mut node =
+            self.node("linear", "patches", "embedding").inputs([pixels]).weight_of("weight", &weight, &flat)?;
         if has_bias {
             node = node.weight("bias", &bias)?;
         }
