@@ -613,7 +613,8 @@ impl Builder<'_> {
                 spec.name
             )));
         }
-        if attention.pages.is_some() && (attention.window > 0 || kept.window > 0 || kept.eviction.is_some()) {
+        let kept_whole = !kept.passing && kept.window == 0 && kept.eviction.is_none();
+        if attention.pages.is_some() && (attention.window > 0 || !kept_whole) {
             return Err(EngineError::Unsupported(format!(
                 "node `{}`: `top-pages` needs a cache that keeps all tokens, and no window",
                 spec.name

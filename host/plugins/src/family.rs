@@ -89,8 +89,7 @@ impl Family {
     pub fn layout(&self, variant: &Variant, width: u32, height: u32) -> Result<ImageLayout, Fault> {
         let plugin = &self.0.plugin;
         let (mut store, guest) = start(plugin, "lay-out")?;
-        let model =
-            plugin.call(&mut store, "lay-out", |store| Ok(store.data_mut().hand_out(Model(variant.clone()))?))?;
+        let model = plugin.call(&mut store, "lay-out", |store| store.data_mut().hand_out(Model(variant.clone())))?;
         let answer = plugin.call(&mut store, "lay-out", |store| {
             guest.aehost_plugin_family().call_lay_out(store, model, width, height)
         })?;

@@ -30,7 +30,7 @@ pub struct Arguments {
     pub prompt: String,
     #[command(flatten)]
     pub subject: SubjectArguments,
-    /// A picture (PNG or JPEG) before the prompt, or where the prompt says <image>; repeatable, for models that take images
+    /// A picture (PNG or JPEG) before the prompt, or where it says `<image>`; repeatable, for models that take images
     #[arg(long, value_name = "FILE")]
     pub image: Vec<PathBuf>,
     /// Continue the prompt as plain text, without the chat template

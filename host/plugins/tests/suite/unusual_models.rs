@@ -1,7 +1,7 @@
 //! Every technique on models and calibration text that it was not thought out on: it applies and leaves a model that runs,
 //! or says in words why not. Nothing traps.
 
-use crate::support::{LLAMA, Llama, built_by, built_ins, family_models, model, model_of, options};
+use crate::support::{LLAMA, Llama, built_by, built_ins, family_models, model, model_of, options, root};
 use aehost_common::{Code, Fault, Parameter, Settings};
 use aehost_engine::{Calibration, Device, Model, Rows, Sequence, Variant};
 use aehost_plugins::{Catalog, Limits, Options, Surroundings};
@@ -76,7 +76,8 @@ fn check(
 #[test]
 fn every_technique_applies_to_every_family_or_says_why_not() {
     let (catalog, mut wrong) = (catalog(), vec![]);
-    for path in family_models() {
+    let with_images = root().join("tests/fixtures/vision/idefics3");
+    for path in family_models().into_iter().chain([with_images]) {
         let base = built_by(&catalog, &path);
         let vocabulary = Model::new(&base, &Device::Cpu, 1).unwrap().vocabulary() as u32;
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

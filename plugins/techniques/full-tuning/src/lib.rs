@@ -25,9 +25,9 @@ impl Technique for FullTuning {
     fn apply(model: &Editor, _: &Facts, settings: &Settings) -> Result<(), Error> {
         let count = settings.integer("layers")? as usize;
         let all: BTreeSet<u32> =
-            model.model().nodes(&Filter::all()).iter().filter_map(|node| node.spec.layer).collect();
+            model.model().language_nodes(&Filter::all()).iter().filter_map(|node| node.spec.layer).collect();
         let chosen: BTreeSet<u32> = all.into_iter().rev().take(count).collect();
-        let nodes = model.model().nodes(&Filter::all());
+        let nodes = model.model().language_nodes(&Filter::all());
         let trained = nodes.iter().filter(|node| node.spec.layer.is_some_and(|layer| chosen.contains(&layer)));
         let names: BTreeSet<&str> = trained.flat_map(|node| slots(node).filter_map(|slot| node.weight(slot))).collect();
         if names.is_empty() {

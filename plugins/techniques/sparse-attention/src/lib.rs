@@ -42,7 +42,7 @@ impl Technique for SparseAttention {
 
 /// The attention nodes that see all tokens.
 fn attentions(model: &Model) -> Result<Vec<Node>, Error> {
-    let mut attentions = model.nodes(&Filter::op("attention"));
+    let mut attentions = model.language_nodes(&Filter::op("attention"));
     attentions.retain(|attention| {
         let cache = attention.spec.inputs.get(1).and_then(|keys| model.producer(*keys));
         !attention.has_window() && cache.and_then(|id| model.node(id).ok()).is_some_and(|cache| !cache.has_window())

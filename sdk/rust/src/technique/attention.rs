@@ -90,7 +90,7 @@ impl AttentionBlock {
 /// heads, a cache that two attentions read. The message says which.
 #[inline(never)]
 pub fn attention_blocks(model: &Model) -> Result<Vec<AttentionBlock>, Error> {
-    let nodes = model.nodes(&Filter::all());
+    let nodes = model.language_nodes(&Filter::all());
     let length = |weight: &str| Ok(weights::describe(model, weight)?.shape.iter().product());
     let blocks: Vec<AttentionBlock> = nodes
         .iter()

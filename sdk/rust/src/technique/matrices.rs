@@ -75,13 +75,13 @@ impl Matrix {
     }
 }
 
-/// The matrices of a model, in the order in which they are used; each weight once.
+/// The matrices of a model's language part, in the order in which they are used; each weight once.
 ///
 /// # Errors
 /// Those of the host.
 #[inline(never)]
 pub fn matrices(model: &Model) -> Result<Vec<Matrix>, Error> {
-    let uses = uses(&model.nodes(&Filter::all()));
+    let uses = uses(&model.language_nodes(&Filter::all()));
     let described = uses.into_iter().map(|mut matrix| {
         let weight = weights::describe(model, &matrix.weight)?;
         (matrix.shape, matrix.bytes) = (weight.shape, weight.bytes);

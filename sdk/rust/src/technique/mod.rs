@@ -152,7 +152,17 @@ impl Filter {
     }
 }
 
+/// The functions that images go through.
+const OF_IMAGES: [&str; 2] = ["encode-image", "project-image"];
+
 impl Model {
+    /// Those nodes that work on the tokens of text: what calibration sees and training changes. Others make rows of images.
+    pub fn language_nodes(&self, filter: &Filter) -> Vec<Node> {
+        let mut nodes = self.nodes(filter);
+        nodes.retain(|node| !OF_IMAGES.contains(&node.spec.function.as_str()));
+        nodes
+    }
+
     /// An integer fact (`layers`, `context`, ...). Errors: not-applicable when the model does not have it.
     pub fn integer(&self, name: &str) -> Result<i64, Error> {
         self.fact(name)

@@ -33,7 +33,7 @@ const BY_ELEMENT: [&str; 8] = ["mul", "add", "silu", "gelu", "tanh", "sigmoid", 
 /// not-applicable where there are none, or one has neurons that others read; the message says which.
 #[inline(never)]
 pub fn networks(model: &Model) -> Result<Vec<Network>, Error> {
-    let nodes = model.nodes(&Filter::all());
+    let nodes = model.language_nodes(&Filter::all());
     let downs = nodes.iter().filter(|node| node.spec.role == "down" && node.spec.op == "linear");
     let networks: Vec<Network> = downs.map(|down| network(&nodes, down)).collect::<Result<_, _>>()?;
     if networks.is_empty() {

@@ -24,7 +24,7 @@ impl Wiring {
     /// Those of the host.
     #[inline(never)]
     pub fn of(model: &Model) -> Result<Self, Error> {
-        let mut wiring = Self { nodes: model.nodes(&Filter::all()), ..Self::default() };
+        let mut wiring = Self { nodes: model.language_nodes(&Filter::all()), ..Self::default() };
         for function in model.functions() {
             wiring.outputs.extend(model.outputs(&function)?.iter().map(|port| port.value));
         }
