@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::plugins::{self, PluginArguments};
 use crate::results::Results;
 use crate::session::recorded_folders;
+use aehost_engine::Image;
 use aehost_plugins::{Catalog, Event, Level, Name, Observer, Options};
 use aehost_study::{Configuration, Reference, Space, StudyRecord, TrialId};
 use aehost_worker::{Setup, Workbench};
@@ -142,6 +143,12 @@ impl Subject {
             _ => format!("{} with {}", self.plan.model, self.apply.join(" + ")),
         }
     }
+}
+
+/// The pictures of `--image`.
+pub fn pictures(files: &[PathBuf]) -> Result<Vec<Image>> {
+    let read = files.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>, _>>();
+    read.map_err(|e| usage(format!("--image: {e}")))
 }
 
 /// Shows progress on a line that is redrawn, and what plugins have to say.

@@ -7,8 +7,8 @@ mod prompt;
 mod vision;
 
 use crate::{EngineError, Model};
-pub use prompt::{EncodedPrompt, ImageLayout, ImageStep, Layouts};
-pub(crate) use prompt::{ImageTaker, MARK, PreparedImages};
+pub use prompt::{EncodedPrompt, ImageLayout, ImageStep, Layouts, MARK};
+pub(crate) use prompt::{ImageTaker, PreparedImages};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};

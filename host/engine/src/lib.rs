@@ -48,7 +48,7 @@ pub use candle_core::{D, DType, Device, Tensor};
 pub use decoding::{Choose, Continuation, Part, Speculation, greedy};
 pub use device::device;
 pub use error::EngineError;
-pub use images::{EncodedPrompt, EncodedViews, ImageLayout, ImageStep, Layouts, View};
+pub use images::{EncodedPrompt, EncodedViews, ImageLayout, ImageStep, Layouts, MARK as IMAGE_MARK, View};
 pub use language_model::{LanguageModel, Prompt};
 pub use model::Model;
 pub use policy::Policy;

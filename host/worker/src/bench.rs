@@ -3,14 +3,14 @@
 use crate::measure::Scenario;
 use crate::rig::Rig;
 use aehost_common::Fault;
-use aehost_engine::Variant;
+use aehost_engine::{Image, LanguageModel, Variant};
 use aehost_meter::hardware::{Arithmetic, Bandwidth, HardwareProfile};
 use aehost_meter::{PeakMemory, Reading, Summary};
 use serde::Serialize;
 use std::time::Instant;
 
 /// What to time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchPlan {
     /// Tokens of the timed prompt.
     pub prompt_tokens: usize,
@@ -20,6 +20,51 @@ pub struct BenchPlan {
     pub depth: usize,
     /// Counted repeats, each with a model loaded afresh, after one that is discarded.
     pub repeat: usize,
+    /// Pictures that are made rows of the stream, all together; none are timed where there are none.
+    pub images: Vec<Image>,
+}
+
+/// What pictures take.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageFigures {
+    /// Views that the pictures become.
+    pub views: usize,
+    /// Tokens that they are in a prompt.
+    pub tokens: usize,
+    /// From pixels in memory to the patches of all views.
+    pub prepare_ms: Summary,
+    /// From patches to rows of the stream: the encoder and what projects.
+    pub encode_ms: Summary,
+}
+
+/// Samples of the same, repeat by repeat.
+#[derive(Default)]
+struct ImageSamples {
+    views: usize,
+    tokens: usize,
+    prepare_ms: Vec<f64>,
+    encode_ms: Vec<f64>,
+}
+
+impl ImageSamples {
+    fn add(&mut self, language: &LanguageModel, images: &[Image]) -> Result<(), Fault> {
+        let start = Instant::now();
+        let mut views = Vec::new();
+        for image in images {
+            views.extend(language.views(image)?.1);
+        }
+        self.prepare_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        let encoded = language.model().encode_views(&views)?;
+        self.encode_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        (self.views, self.tokens) = (views.len(), encoded.ids().iter().map(ExactSizeIterator::len).sum());
+        Ok(())
+    }
+
+    fn figures(self) -> Option<ImageFigures> {
+        let (prepare_ms, encode_ms) = (Summary::of(self.prepare_ms)?, Summary::of(self.encode_ms)?);
+        Some(ImageFigures { views: self.views, tokens: self.tokens, prepare_ms, encode_ms })
+    }
 }
 
 /// The figures of all repeats.
@@ -41,6 +86,8 @@ pub struct BenchResult {
     pub load_ms: Summary,
     /// Largest resident memory of the process while it generates; none where the system does not tell.
     pub peak_memory_bytes: Option<Summary>,
+    /// What pictures take; none where none were given.
+    pub images: Option<ImageFigures>,
     /// How near the machine's limits that is; none where they cannot be measured.
     pub roofline: Option<Roofline>,
 }
@@ -106,6 +153,7 @@ pub(crate) fn bench(
     // Before anything is loaded: the memory that a probe takes must not add to the model's.
     let hardware = HardwareProfile::probe();
     let (mut load, mut ttft, mut tpot, mut peak) = (vec![], vec![], vec![], vec![]);
+    let mut images = ImageSamples::default();
     let mut tokens_per_step = 1.0;
     for repeat in 0..=plan.repeat {
         let start = Instant::now();
@@ -129,6 +177,12 @@ pub(crate) fn bench(
         let rest = start.elapsed().as_secs_f64() * 1e3;
         tokens_per_step = work.tokens_per_step;
         let highest = memory.finish();
+        if !plan.images.is_empty() {
+            // The first time memory is mapped, too.
+            let mut discarded = ImageSamples::default();
+            let samples = if repeat == 0 { &mut discarded } else { &mut images };
+            samples.add(&model, &plan.images)?;
+        }
         if repeat == 0 {
             continue;
         }
@@ -159,6 +213,7 @@ pub(crate) fn bench(
         tokens_per_step,
         apply_ms,
         load_ms: all(load)?,
+        images: images.figures(),
         peak_memory_bytes: Summary::of(peak),
     })
 }

@@ -18,7 +18,7 @@ mod supervisor;
 mod training;
 mod workbench;
 
-pub use bench::{BenchPlan, BenchResult};
+pub use bench::{BenchPlan, BenchResult, ImageFigures};
 pub use serve::serve;
 pub use setup::{CalibrationSetup, Description, PowerModelSetup, Setup, TrainingSetup};
 pub use supervisor::Supervisor;

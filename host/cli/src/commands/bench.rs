@@ -2,12 +2,13 @@
 
 use crate::ending::{Ending, fault};
 use crate::output::Output;
-use crate::subject::{Subject, SubjectArguments};
-use aehost_meter::DeviceLease;
-use aehost_worker::{BenchPlan, BenchResult};
+use crate::subject::{Subject, SubjectArguments, pictures};
+use aehost_meter::{DeviceLease, Summary};
+use aehost_worker::{BenchPlan, BenchResult, ImageFigures};
 use anyhow::Result;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 const AFTER: &str = "\
 Examples:
@@ -16,9 +17,10 @@ Examples:
 
 Under --json: {prefill_tokens_per_second, decode_tokens_per_second, ttft_ms,
 tpot_ms, load_ms, peak_memory_bytes}, each with median and samples;
-tokens_per_step and apply_ms, the time that techniques took; and roofline, the
-machine's limits and the shares of them that are reached; null where the machine
-or the plan gives no figure.
+tokens_per_step and apply_ms, the time that techniques took; with --image images:
+{views, tokens, prepare_ms, encode_ms}; and roofline, the machine's limits and
+the shares of them that are reached; null where the machine or the plan gives no
+figure.
 
 All repeats share one process, and what one leaves behind counts for the next:
 peak memory is that of the highest. Trials of a study have a process each.";
@@ -38,6 +40,9 @@ pub struct Arguments {
     /// Tokens that are in the cache before; not timed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub depth: u32,
+    /// A picture (PNG or JPEG) whose encoding is timed, all of them together; repeatable, for models that take images
+    #[arg(long, value_name = "FILE")]
+    pub image: Vec<PathBuf>,
     /// Counted repeats, after one that is discarded
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
@@ -51,6 +56,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Ending> {
         output_tokens: arguments.output_tokens as usize,
         depth: arguments.depth as usize,
         repeat: arguments.repeat as usize,
+        images: pictures(&arguments.image)?,
     };
     // A line that is redrawn would be timed too.
     let mut workbench = subject.open(&ProgressBar::hidden(), output)?;
@@ -77,6 +83,12 @@ fn table(result: &BenchResult) -> String {
         ("load, ms", Some(&result.load_ms), 1.0),
         ("peak memory, MiB", result.peak_memory_bytes.as_ref(), MEBIBYTE),
     ];
+    let of_images = |read: fn(&ImageFigures) -> &Summary| result.images.as_ref().map(read);
+    let images = [
+        ("preparing pictures, ms", of_images(|images| &images.prepare_ms), 1.0),
+        ("encoding pictures, ms", of_images(|images| &images.encode_ms), 1.0),
+    ];
+    let rows = rows.into_iter().chain(images.into_iter().filter(|_| result.images.is_some()));
     let mut text = format!("{:<28}{:>12}{:>12}{:>12}\n", "", "median", "least", "most");
     for (name, summary, unit) in rows {
         text += &match summary {
@@ -89,6 +101,9 @@ fn table(result: &BenchResult) -> String {
     }
     if result.apply_ms >= 1.0 {
         text += &format!("{:<28}{:>12.2}\n", "applying techniques, ms", result.apply_ms);
+    }
+    if let Some(images) = &result.images {
+        text += &format!("{:<28}{:>12}\n", "tokens of pictures", images.tokens);
     }
     if result.tokens_per_step > 1.0 {
         text += &format!("{:<28}{:>12.2}\n", "tokens per decoding step", result.tokens_per_step);

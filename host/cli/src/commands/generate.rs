@@ -2,18 +2,15 @@
 
 use crate::ending::{Ending, fault, usage};
 use crate::output::Output;
-use crate::subject::{Subject, SubjectArguments};
+use crate::subject::{Subject, SubjectArguments, pictures};
 use aehost_common::{Fault, Settings};
-use aehost_engine::{GenerationRequest, Image, Prompt};
+use aehost_engine::{GenerationRequest, IMAGE_MARK, Image, Prompt};
 use aehost_formats::Message;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Marks where a picture stands.
-const MARK: &str = "<image>";
 
 const AFTER: &str = "\
 Examples:
@@ -80,10 +77,9 @@ impl Arguments {
         if text.trim().is_empty() {
             return Err(usage("the prompt is empty: give some text, or `-` to read it from standard input"));
         }
-        let images = self.image.iter().map(|path| Image::open(path).map(Arc::new)).collect::<Result<Vec<_>, _>>();
-        let images = images.map_err(|e| usage(format!("--image: {e}")))?;
-        if !images.is_empty() && !text.contains(MARK) {
-            text.insert_str(0, &MARK.repeat(images.len()));
+        let images: Vec<Arc<Image>> = pictures(&self.image)?.into_iter().map(Arc::new).collect();
+        if !images.is_empty() && !text.contains(IMAGE_MARK) {
+            text.insert_str(0, &IMAGE_MARK.repeat(images.len()));
         }
         let system = self.system.as_deref().map(|words| Message::new("system", words));
         let messages = system.into_iter().chain([Message::new("user", text)]).collect();

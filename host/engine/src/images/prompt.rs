@@ -4,12 +4,15 @@ use super::{EncodedViews, View};
 use crate::{EngineError, LanguageModel, Prompt, Variant};
 use aehost_common::{Fault, Value};
 use aehost_graph::Graph;
-use aehost_images::{Filter, Image, Normalisation};
+use aehost_images::{Filter, Image, MAX_PIXELS, Normalisation};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Marks in a message where an image stands.
-pub(crate) const MARK: &str = "<image>";
+pub const MARK: &str = "<image>";
+
+/// Views that an image may become.
+const MOST_VIEWS: usize = 256;
 
 /// A step from an image to a view of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +113,12 @@ impl ImageTaker {
 
     /// The views of an image, by its layout's steps.
     fn views(&self, image: &Image, steps: &[Vec<ImageStep>]) -> Result<Vec<View>, EngineError> {
+        if steps.len() > MOST_VIEWS {
+            let found = steps.len();
+            return Err(EngineError::Invalid(format!(
+                "the model's family makes {found} views of an image; at most {MOST_VIEWS} are made"
+            )));
+        }
         // Views often begin with the same steps.
         let mut made: HashMap<&[ImageStep], Image> = HashMap::new();
         let mut views = Vec::with_capacity(steps.len());
@@ -137,12 +146,12 @@ impl ImageTaker {
         Ok(views)
     }
 
+    /// One step, of what a plugin may ask for.
     fn step(&self, image: &Image, step: ImageStep) -> Result<Image, EngineError> {
-        /// A side of what a plugin may ask for, in pixels.
-        const SIDE: u32 = 1 << 14;
         let (width, height) = (image.width(), image.height());
+        let fits = |width: u32, height: u32| u64::from(width) * u64::from(height) <= MAX_PIXELS;
         match step {
-            ImageStep::Resize { width, height } if (1..=SIDE).contains(&width) && (1..=SIDE).contains(&height) => {
+            ImageStep::Resize { width, height } if width > 0 && height > 0 && fits(width, height) => {
                 Ok(image.resized(width, height, self.filter))
             }
             ImageStep::Crop { x, y, width: w, height: h }

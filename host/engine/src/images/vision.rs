@@ -5,10 +5,10 @@ use crate::batch::{Batch, Known, Rows, Sequence};
 use crate::cache::Cache;
 use crate::tensors::floats;
 use crate::{EngineError, Model};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-/// Patches of a step at most, if there is more than one view: more would only take more memory.
-const PATCHES: usize = 4096;
+/// Patches of a step at most, if there is more than one view: more were no faster when measured, and take more memory.
+const PATCHES: usize = 256;
 
 /// The functions that make rows of the stream from images.
 pub(crate) struct Vision {
@@ -58,6 +58,12 @@ impl Vision {
                 )));
             }
         }
+        let known = self.tower.ids();
+        if let Some(place) = views.iter().flat_map(|view| &view.places).find(|place| **place as usize >= known) {
+            return Err(EngineError::Invalid(format!(
+                "a view is too large: a patch stands at place {place}, and the model knows {known} places from 0 on"
+            )));
+        }
         let mut rows = Vec::with_capacity(views.len());
         let mut start = 0;
         while start < views.len() {
@@ -67,28 +73,33 @@ impl Vision {
                 patches += views[end].places.len();
                 end += 1;
             }
-            let step = &views[start..end];
-            let lengths: Vec<usize> = step.iter().map(|view| view.places.len()).collect();
-            let places: Vec<u32> = step.iter().flat_map(|view| &view.places).copied().collect();
-            let pixels: Vec<f32> = step.iter().flat_map(|view| &view.pixels).copied().collect();
-            let mut made = self.tower.transform(&lengths, &places, pixels)?;
-            if let Some(projector) = &self.projector {
-                let lengths: Vec<usize> = lengths.iter().map(|patches| patches / self.fold).collect();
-                let features = floats(&made, <[f32]>::to_vec)?;
-                made = projector.transform(&lengths, &vec![0; patches / self.fold], features)?;
-            }
-            let width = made.elem_count() / (patches / self.fold);
-            floats(&made, |made| {
-                let mut at = 0;
-                for patches in lengths {
-                    let end = at + patches / self.fold * width;
-                    rows.push(made[at..end].to_vec());
-                    at = end;
-                }
-            })?;
+            rows.extend(self.rows_of_step(&views[start..end], patches)?);
             start = end;
         }
         Ok(rows)
+    }
+
+    /// The same of views that go through together, with so many patches in all.
+    fn rows_of_step(&self, views: &[View], patches: usize) -> Result<Vec<Vec<f32>>, EngineError> {
+        let lengths: Vec<usize> = views.iter().map(|view| view.places.len()).collect();
+        let places: Vec<u32> = views.iter().flat_map(|view| &view.places).copied().collect();
+        let pixels: Vec<f32> = views.iter().flat_map(|view| &view.pixels).copied().collect();
+        let lengths_of_rows: Vec<usize> = lengths.iter().map(|patches| patches / self.fold).collect();
+        let mut made = self.tower.transform(&lengths, &places, pixels)?;
+        if let Some(projector) = &self.projector {
+            let features = floats(&made.to_device(&Device::Cpu)?, <[f32]>::to_vec)?;
+            made = projector.transform(&lengths_of_rows, &vec![0; patches / self.fold], features)?;
+        }
+        let width = made.elem_count() / (patches / self.fold);
+        floats(&made.to_device(&Device::Cpu)?, |made| {
+            let mut rest = made;
+            let of_view = |rows: &usize| {
+                let (own, others) = rest.split_at(rows * width);
+                rest = others;
+                own.to_vec()
+            };
+            lengths_of_rows.iter().map(of_view).collect()
+        })
     }
 }
 
@@ -103,6 +114,7 @@ impl Model {
         for (cache, length) in caches.iter_mut().zip(lengths) {
             let tokens = &ids[at..at + length];
             at += length;
+            cache.reserve(*length);
             let together = Some((&zeros[..*length], &zeros[..*length]));
             sequences.push(Sequence { tokens, branches: together, cache, rows: Rows::All });
         }

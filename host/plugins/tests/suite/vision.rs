@@ -4,8 +4,8 @@
 use crate::support::{built_by, built_ins, options, root};
 use aehost_common::{Setting, Settings};
 use aehost_engine::{
-    Device, GenerationRequest, Image, LanguageModel, Message, Model, Prompt, Rows, ScoreRequest, Sequence, Tensor,
-    Variant,
+    Device, GenerationRequest, Image, ImageLayout, ImageStep, LanguageModel, Message, Model, Prompt, Rows,
+    ScoreRequest, Sequence, Tensor, Variant,
 };
 use aehost_formats::{Checkpoint, Dataset};
 use aehost_plugins::Catalog;
@@ -278,4 +278,48 @@ fn pictures_that_cannot_be_read_are_named() {
     assert!(of("none.png").contains("No such file"), "{}", of("none.png"));
     let text = of("text.png");
     assert!(text.contains("picture `text.png`") && text.contains("PNG"), "{text}");
+}
+
+#[test]
+fn layouts_that_cannot_be_carried_out_are_refused() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let path = folder().join("idefics3");
+    let variant = variant(&catalog, &path);
+    let refused = |views: Vec<Vec<ImageStep>>, text: &str| {
+        let tokenizer = Checkpoint::open(&path).unwrap().tokenizer().unwrap().into();
+        let layout = ImageLayout { views, text: text.into() };
+        let layouts: aehost_engine::Layouts = Arc::new(move |_, _| Ok(layout.clone()));
+        let model = LanguageModel::of(Model::new(&variant, &Device::Cpu, 1).unwrap(), tokenizer);
+        let model = model.with_images(&variant, layouts).unwrap();
+        let prompt = Prompt { images: vec![Arc::new(picture("small"))], ..Prompt::text("<image>") };
+        model.encode_prompt(&prompt).err().expect("it is refused").to_string()
+    };
+    let resize = |side| ImageStep::Resize { width: side, height: side };
+    let four = "<image>".repeat(4);
+    for step in [resize(0), resize(1 << 14), ImageStep::Crop { x: 4, y: 0, width: 8, height: 8 }] {
+        let error = refused(vec![vec![step]], &four);
+        assert!(error.contains("of an image of 9 x 9 pixels, which cannot be done"), "{error}");
+    }
+    let many = refused(vec![vec![resize(16)]; 257], &four);
+    assert_eq!(many, "the model's family makes 257 views of an image; at most 256 are made");
+    let odd = refused(vec![vec![resize(18)]], &four);
+    assert!(odd.contains("18 x 18 pixels are not whole blocks of 2 x 2 patches of 4 x 4 pixels"), "{odd}");
+    // Places beyond the model's grid.
+    let large = refused(vec![vec![resize(24)]], &"<image>".repeat(9));
+    assert!(large.contains("a patch stands at place 16, and the model knows 16 places"), "{large}");
+    for (tokens, what) in [(3, "more"), (5, "fewer")] {
+        let error = refused(vec![vec![resize(16)]], &"<image>".repeat(tokens));
+        assert!(error.contains(&format!("became {what} rows")), "{error}");
+    }
+}
+
+#[test]
+fn a_tower_that_does_not_fit_its_projector_is_told() {
+    let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
+    let mut variant = variant(&catalog, &folder().join("idefics3"));
+    variant.graph_mut().set_fact(Setting::new("image.fold", 2i64));
+    let error = Model::new(&variant, &Device::Cpu, 1).err().expect("it is refused").to_string();
+    let expected =
+        "`encode-image` makes 24 numbers of a patch, 48 of the 2 that become one row, but `project-image` takes 96";
+    assert_eq!(error, expected);
 }
