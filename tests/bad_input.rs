@@ -50,8 +50,8 @@ fn an_architecture_that_no_family_builds_is_refused_with_those_that_are_known() 
         writer.set("general.architecture", "mamba");
         writer
     });
-    let known = "deepseek2, deepseek_v2, gemma2, gemma3, gemma3_text, granite, idefics3, llama, mistral, mixtral, olmo2, \
-                 phi3, qwen2, qwen2moe, qwen2_moe, qwen3, qwen3moe, qwen3_moe, smolvlm, starcoder2";
+    let known = "deepseek2, deepseek_v2, gemma2, gemma3, gemma3_text, granite, idefics3, smolvlm, llama, mistral, \
+                 mixtral, olmo2, phi3, qwen2, qwen2moe, qwen2_moe, qwen3, qwen3moe, qwen3_moe, starcoder2";
     assert_eq!(made, (1, format!("no family builds architecture `mamba`; known: {known}\n")));
 }
 

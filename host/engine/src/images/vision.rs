@@ -59,7 +59,8 @@ impl Vision {
             }
         }
         let known = self.tower.ids();
-        if let Some(place) = views.iter().flat_map(|view| &view.places).find(|place| **place as usize >= known) {
+        let last = views.iter().flat_map(|view| &view.places).max();
+        if let Some(place) = last.filter(|place| **place as usize >= known) {
             return Err(EngineError::Invalid(format!(
                 "a view is too large: a patch stands at place {place}, and the model knows {known} places from 0 on"
             )));

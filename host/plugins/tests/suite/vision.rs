@@ -306,7 +306,7 @@ fn layouts_that_cannot_be_carried_out_are_refused() {
     assert!(odd.contains("18 x 18 pixels are not whole blocks of 2 x 2 patches of 4 x 4 pixels"), "{odd}");
     // Places beyond the model's grid.
     let large = refused(vec![vec![resize(24)]], &"<image>".repeat(9));
-    assert!(large.contains("a patch stands at place 16, and the model knows 16 places"), "{large}");
+    assert!(large.contains("a patch stands at place 35, and the model knows 16 places"), "{large}");
     for (tokens, what) in [(3, "more"), (5, "fewer")] {
         let error = refused(vec![vec![resize(16)]], &"<image>".repeat(tokens));
         assert!(error.contains(&format!("became {what} rows")), "{error}");
