@@ -86,7 +86,8 @@ pub struct BenchResult {
     pub load_ms: Summary,
     /// Largest resident memory of the process while it generates; none where the system does not tell.
     pub peak_memory_bytes: Option<Summary>,
-    /// What pictures take; none where none were given.
+    /// What pictures take; absent where none were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageFigures>,
     /// How near the machine's limits that is; none where they cannot be measured.
     pub roofline: Option<Roofline>,
