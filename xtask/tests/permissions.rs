@@ -24,11 +24,14 @@ fn imports(set: &str) -> BTreeMap<String, String> {
 fn built_in_plugins_import_only_what_they_use_and_no_system_interface() {
     let expected = [
         ("evaluator-divergence", "log common session dataset"),
+        ("evaluator-exact-match", "log common session dataset"),
+        ("evaluator-likelihood", "log common session dataset"),
         ("evaluator-multiple-choice", "log common session dataset"),
         ("evaluator-perplexity", "log common session dataset"),
         ("family-deepseek2", "log common graph checkpoint"),
         ("family-gemma", "log common graph checkpoint"),
         ("family-granite", "log common graph checkpoint"),
+        ("family-idefics3", "log common graph checkpoint"),
         ("family-llama", "log common graph checkpoint"),
         ("family-olmo2", "log common graph checkpoint"),
         ("family-phi3", "log common graph checkpoint"),
