@@ -2,9 +2,8 @@
 //! (`tests/fixtures/families`): from safetensors and from GGUF, by both executors, in one step, token by token, and in a
 //! batch of unequal lengths.
 
-use crate::support::{built_by, built_ins, family_models, options};
-use aehost_common::Setting;
-use aehost_engine::{Device, Model, Rows, Sequence, Variant};
+use crate::support::{built_exactly, built_ins, family_models, options};
+use aehost_engine::{Device, Model, Rows, Sequence};
 use aehost_plugins::Catalog;
 use std::path::Path;
 
@@ -39,16 +38,6 @@ impl Reference {
         let largest = self.logits.iter().fold(0f32, |m, x| m.max(x.abs()));
         expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
     }
-}
-
-/// The model as its family builds it, with keys and values in float32 as transformers keeps them.
-fn variant(catalog: &Catalog, path: &Path) -> Variant {
-    let mut variant = built_by(catalog, path);
-    let caches: Vec<_> = variant.graph().all_nodes().filter(|n| n.spec.op == "cache").map(|n| n.id).collect();
-    for cache in caches {
-        variant.graph_mut().set_attribute(cache, Setting::new("dtype", "float32")).unwrap();
-    }
-    variant
 }
 
 fn step(model: &Model, cache: &mut aehost_engine::Cache, tokens: &[u32]) -> Vec<f32> {
@@ -98,7 +87,7 @@ fn logits_of_every_family_equal_those_of_transformers() {
         let files = [folder.clone(), folder.join("model.gguf")];
         for path in files.iter().filter(|path| path.exists()) {
             let reference = Reference::read(&folder, path.is_file());
-            let variant = variant(&catalog, path);
+            let variant = built_exactly(&catalog, path);
             let cpu = Model::new(&variant, &Device::Cpu, 2).unwrap();
             let tensors = Model::on_tensors(&variant, &Device::Cpu, 2).unwrap();
             for (executor, model) in [("plan", cpu), ("tensors", tensors)] {

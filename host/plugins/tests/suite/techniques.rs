@@ -147,10 +147,6 @@ fn every_technique_and_every_compatible_pair_makes_a_model_that_runs_and_can_be_
 /// A technique on the default model: at most this divergence (nats a token), this share of the weights' bytes, and seconds.
 struct Effect(&'static str, f64, f64, u64);
 
-/// Other tests run beside this one: bounds on time, which are for a machine of its own, catch only what has become this many
-/// times as slow.
-const BESIDE_OTHERS: u64 = 3;
-
 /// Bounds are about a third above what was measured, and a GPTQ or AWQ that is no better than rounding fails.
 const EFFECTS: &[Effect] = &[
     Effect("blocked-quantization", 0.006, 0.54, 10),
@@ -283,7 +279,7 @@ fn techniques_have_their_effects_on_the_default_model() {
         let found = measured.divergence(&variant, 512).unwrap();
         let share = variant.weight_bytes() as f64 / base.weight_bytes() as f64;
         println!("{words}: {found:.4} nats a token, {share:.3} of the bytes, {:.1} s", took.as_secs_f64());
-        if found > *divergence || share > *bytes || took > Duration::from_secs(*seconds * BESIDE_OTHERS) {
+        if found > *divergence || share > *bytes || took > Duration::from_secs(*seconds) {
             wrong.push(format!("{words}: {found} nats, {share} of the bytes, {took:?}"));
         }
         divergences.insert(*words, found);

@@ -1,11 +1,11 @@
 //! Vision-language families through their components, on small models with random weights, against what transformers makes of
 //! the same pictures and prompts (`tests/fixtures/vision`): pixels, token ids, logits and scores, by both executors.
 
-use crate::support::{built_by, built_ins, options, root};
+use crate::support::{built_exactly, built_ins, options, root};
 use aehost_common::{Setting, Settings};
 use aehost_engine::{
     Device, GenerationRequest, Image, ImageLayout, ImageStep, LanguageModel, Message, Model, Prompt, Rows,
-    ScoreRequest, Sequence, Tensor, Variant,
+    ScoreRequest, Sequence, Tensor,
 };
 use aehost_formats::{Checkpoint, Dataset};
 use aehost_plugins::Catalog;
@@ -56,18 +56,8 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The model as its family builds it, with keys and values in float32 as transformers keeps them.
-fn variant(catalog: &Catalog, path: &Path) -> Variant {
-    let mut variant = built_by(catalog, path);
-    let caches: Vec<_> = variant.graph().all_nodes().filter(|n| n.spec.op == "cache").map(|n| n.id).collect();
-    for cache in caches {
-        variant.graph_mut().set_attribute(cache, Setting::new("dtype", "float32")).unwrap();
-    }
-    variant
-}
-
 fn language(catalog: &Catalog, path: &Path, on_tensors: bool) -> LanguageModel {
-    let variant = variant(catalog, path);
+    let variant = built_exactly(catalog, path);
     let checkpoint = Checkpoint::open(path).unwrap();
     let family = catalog.family_for(checkpoint.architecture().unwrap()).unwrap().clone();
     let make = if on_tensors { Model::on_tensors } else { Model::new };
@@ -181,7 +171,7 @@ fn prompts_and_pictures_that_do_not_fit_are_told() {
     assert_eq!(refused("<image> and <image>", &["small"]), expected);
     assert!(refused("none", &["small"]).contains("marks 0 places"), "{}", refused("none", &["small"]));
     let text_only = LanguageModel::of(
-        Model::new(&variant(&catalog, &root().join("tests/fixtures/families/qwen2")), &Device::Cpu, 1).unwrap(),
+        Model::new(&built_exactly(&catalog, &root().join("tests/fixtures/families/qwen2")), &Device::Cpu, 1).unwrap(),
         Checkpoint::open(&folder().join("idefics3")).unwrap().tokenizer().unwrap().into(),
     );
     let prompt = Prompt { images: vec![Arc::new(picture("small"))], ..Prompt::text("<image>") };
@@ -284,7 +274,7 @@ fn pictures_that_cannot_be_read_are_named() {
 fn layouts_that_cannot_be_carried_out_are_refused() {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
     let path = folder().join("idefics3");
-    let variant = variant(&catalog, &path);
+    let variant = built_exactly(&catalog, &path);
     let refused = |views: Vec<Vec<ImageStep>>, text: &str| {
         let tokenizer = Checkpoint::open(&path).unwrap().tokenizer().unwrap().into();
         let layout = ImageLayout { views, text: text.into() };
@@ -316,7 +306,7 @@ fn layouts_that_cannot_be_carried_out_are_refused() {
 #[test]
 fn a_tower_that_does_not_fit_its_projector_is_told() {
     let catalog = Catalog::load(&[built_ins()], &options()).unwrap();
-    let mut variant = variant(&catalog, &folder().join("idefics3"));
+    let mut variant = built_exactly(&catalog, &folder().join("idefics3"));
     variant.graph_mut().set_fact(Setting::new("image.fold", 2i64));
     let error = Model::new(&variant, &Device::Cpu, 1).err().expect("it is refused").to_string();
     let expected =

@@ -165,6 +165,16 @@ pub fn family_models() -> Vec<PathBuf> {
     models
 }
 
+/// The model as its family builds it, with keys and values in float32 as transformers keeps them.
+pub fn built_exactly(catalog: &Catalog, path: &Path) -> Variant {
+    let mut variant = built_by(catalog, path);
+    let caches: Vec<_> = variant.graph().all_nodes().filter(|n| n.spec.op == "cache").map(|n| n.id).collect();
+    for cache in caches {
+        variant.graph_mut().set_attribute(cache, aehost_common::Setting::new("dtype", "float32")).unwrap();
+    }
+    variant
+}
+
 /// A model as its family builds it, its matrices as float32.
 pub fn built_by(catalog: &Catalog, path: &Path) -> Variant {
     let checkpoint = Arc::new(Checkpoint::open(path).unwrap());
